@@ -1,0 +1,30 @@
+/* atomics.h: what C11 <stdatomic.h> leaves out.
+ *
+ * Orders are written on the operation, never as a bare fence: the thread sanitizer does not
+ * model fences. Where nothing is written the order is sequentially consistent, which the
+ * "announce, then look again" step of eventcount.h needs. */
+#ifndef FMP_ATOMICS_H
+#define FMP_ATOMICS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define FMP_CACHELINE 64
+
+static inline void
+fmp_cpu_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory");
+#else
+    atomic_signal_fence(memory_order_seq_cst);
+#endif
+}
+
+#define fmp_load(p) atomic_load_explicit((p), memory_order_acquire)
+#define fmp_peek(p) atomic_load_explicit((p), memory_order_relaxed)
+#define fmp_store(p, v) atomic_store_explicit((p), (v), memory_order_release)
+
+#endif

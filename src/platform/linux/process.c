@@ -1,0 +1,137 @@
+/* process.c: births and deaths. The start time in /proc tells a process from a later one with its id. */
+#include "platform/platform.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+
+/* Read a small file of /proc or /sys as a string: its length, or -errno. */
+static ssize_t
+read_text(const char *path, char *text, size_t room)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    ssize_t n = read(fd, text, room - 1);
+    int error = errno;
+    close(fd);
+    if (n < 0)
+        return -error;
+    text[n] = '\0';
+    return n;
+}
+
+/* State and start time of a process: fields 3 and 22 of its stat file, counted from behind the
+ * name, which may hold anything. -errno if there is no such file. */
+static int
+read_stat(pid_t pid, char *state, uint64_t *birth)
+{
+    char path[40], text[1024];
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    ssize_t n = read_text(path, text, sizeof(text));
+    if (n < 0)
+        return (int)n;
+    char *field = strrchr(text, ')');
+    if (field == NULL || field[1] != ' ')
+        return -EBADMSG;
+    field += 2;
+    *state = *field;
+    for (int skip = 3; skip < 22 && field != NULL; skip++) {
+        field = strchr(field, ' ');
+        field = field == NULL ? NULL : field + 1;
+    }
+    *birth = field == NULL ? 0 : strtoull(field, NULL, 10);
+    return 0;
+}
+
+uint64_t
+fmp_process_birth(pid_t pid)
+{
+    char state;
+    uint64_t birth;
+    return read_stat(pid, &state, &birth) < 0 ? 0 : birth;
+}
+
+int
+fmp_process_alive(pid_t pid, uint64_t birth)
+{
+    if (kill(pid, 0) < 0 && errno == ESRCH)
+        return 0;
+    char state;
+    uint64_t now;
+    if (read_stat(pid, &state, &now) < 0)
+        return 1; /* no /proc here: the signal's word stands */
+    return state != 'Z' && state != 'X' && (birth == 0 || birth == now);
+}
+
+int
+fmp_process_open(pid_t pid)
+{
+    long fd = syscall(SYS_pidfd_open, pid, 0);
+    return fd < 0 ? -errno : (int)fd;
+}
+
+uint32_t
+fmp_thread_id(void)
+{
+    static _Thread_local struct { /* the id goes stale in a forked child, so it is kept with its process */
+        pid_t process;
+        pid_t thread;
+    } cached;
+    pid_t process = getpid();
+    if (cached.process != process) {
+        cached.thread = (pid_t)syscall(SYS_gettid);
+        cached.process = process;
+    }
+    return (uint32_t)cached.thread;
+}
+
+/* The quota of the control group in whole processors, rounded up; 0 if there is none. */
+static uint32_t
+quota(void)
+{
+    char text[64];
+    long long limit = 0, period = 0;
+    if (read_text("/sys/fs/cgroup/cpu.max", text, sizeof(text)) > 0) {
+        if (sscanf(text, "%lld %lld", &limit, &period) != 2)
+            return 0;
+    }
+    else if (read_text("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", text, sizeof(text)) > 0) {
+        limit = atoll(text);
+        if (read_text("/sys/fs/cgroup/cpu/cpu.cfs_period_us", text, sizeof(text)) > 0)
+            period = atoll(text);
+    }
+    return limit > 0 && period > 0 ? (uint32_t)((limit + period - 1) / period) : 0;
+}
+
+uint32_t
+fmp_cpu_count(void)
+{
+    cpu_set_t set;
+    uint32_t count = 0;
+    if (sched_getaffinity(0, sizeof(set), &set) == 0)
+        count = (uint32_t)CPU_COUNT(&set);
+    if (count == 0) /* more processors than a cpu_set_t holds */
+        count = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t limit = quota();
+    if (limit != 0 && limit < count)
+        count = limit;
+    return count == 0 ? 1 : count;
+}
+
+int
+fmp_process_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
+{
+    return -pthread_atfork(prepare, parent, child);
+}
