@@ -1,12 +1,18 @@
 """The C core of fastmp. Timeouts are in seconds; None waits for ever, zero or less tries once."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Final, Literal, Self, SupportsIndex, final
+from collections.abc import Callable
+from typing import Any, Final, Self, SupportsIndex, final
 
 from _typeshed import ReadableBuffer, WriteableBuffer
 
 SEM_VALUE_MAX: Final[int]
+
+# ---- exceptions: their home, as users see it, is fastmp.context ------------------------------------
+
+class ProcessError(Exception): ...
+class BufferTooShort(ProcessError): ...
+class TimeoutError(ProcessError): ...
+class AuthenticationError(ProcessError): ...
 
 # ---- processes --------------------------------------------------------------------------------
 
@@ -32,6 +38,9 @@ def fork() -> Child | None:
 
 def leave() -> None:
     """Give up, in a child about to end, all that this process holds in the arena."""
+
+def set_pickler(dumps: Callable[[Any], ReadableBuffer], loads: Callable[[ReadableBuffer], Any]) -> None:
+    """What turns objects into messages and back; reduction.py sets ForkingPickler's."""
 
 def cpu_count() -> int:
     """Processors this process may use: affinity mask and control group, at least 1."""
