@@ -45,13 +45,13 @@ int fmp_memory_release(int fd, uint64_t offset, size_t bytes);
 
 /* ---- process.c: who lives ----------------------------------------------------------------- */
 
-/* When the process started, in an unspecified unit that tells a process from a later one with
- * the same id; 0 if that cannot be told. */
-uint64_t fmp_process_birth(pid_t pid);
+/* The present moment, in the unit in which the system tells when a process started. Taken by a
+ * process about itself it tells that process from every later one with the same id. */
+uint64_t fmp_process_stamp(void);
 
-/* False only if the process of that id and birth no longer runs: it exited, is a zombie, or its
- * id belongs to another. */
-int fmp_process_alive(pid_t pid, uint64_t birth);
+/* False only if the process of that id and stamp no longer runs: it exited, is a zombie, or its id
+ * belongs to another. */
+int fmp_process_alive(pid_t pid, uint64_t stamp);
 
 /* A descriptor that becomes readable when the child, not yet reaped, ends; -ENOSYS, -EPERM where
  * the kernel or a container refuses them. */

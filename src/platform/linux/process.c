@@ -1,4 +1,4 @@
-/* process.c: births and deaths. The start time in /proc tells a process from a later one with its id. */
+/* process.c: who lives. The start time in /proc tells a process from a later one with its id. */
 #include "platform/platform.h"
 
 #include <errno.h>
@@ -35,7 +35,7 @@ read_text(const char *path, char *text, size_t room)
 /* State and start time of a process: fields 3 and 22 of its stat file, counted from behind the
  * name, which may hold anything. -errno if there is no such file. */
 static int
-read_stat(pid_t pid, char *state, uint64_t *birth)
+read_stat(pid_t pid, char *state, uint64_t *start)
 {
     char path[40], text[1024];
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
@@ -51,28 +51,29 @@ read_stat(pid_t pid, char *state, uint64_t *birth)
         field = strchr(field, ' ');
         field = field == NULL ? NULL : field + 1;
     }
-    *birth = field == NULL ? 0 : strtoull(field, NULL, 10);
+    *start = field == NULL ? 0 : strtoull(field, NULL, 10);
     return 0;
 }
 
 uint64_t
-fmp_process_birth(pid_t pid)
+fmp_process_stamp(void)
 {
-    char state;
-    uint64_t birth;
-    return read_stat(pid, &state, &birth) < 0 ? 0 : birth;
+    struct timespec ts;
+    clock_gettime(CLOCK_BOOTTIME, &ts);
+    uint64_t ticks = (uint64_t)sysconf(_SC_CLK_TCK);
+    return (uint64_t)ts.tv_sec * ticks + (uint64_t)ts.tv_nsec * ticks / FMP_SECOND;
 }
 
 int
-fmp_process_alive(pid_t pid, uint64_t birth)
+fmp_process_alive(pid_t pid, uint64_t stamp)
 {
     if (kill(pid, 0) < 0 && errno == ESRCH)
         return 0;
     char state;
-    uint64_t now;
-    if (read_stat(pid, &state, &now) < 0)
+    uint64_t start;
+    if (read_stat(pid, &state, &start) < 0)
         return 1; /* no /proc here: the signal's word stands */
-    return state != 'Z' && state != 'X' && (birth == 0 || birth == now);
+    return state != 'Z' && state != 'X' && start <= stamp;
 }
 
 int

@@ -1,0 +1,132 @@
+#include "core/barrier.h"
+
+#include <limits.h>
+
+struct look {
+    fmp_barrier *barrier;
+    uint32_t generation;
+};
+
+static int
+has_passed(void *arg)
+{
+    struct look *l = arg;
+    return fmp_load(&l->barrier->generation) != l->generation ||
+           fmp_load(&l->barrier->state) == FMP_BARRIER_BROKEN;
+}
+
+static int
+may_enter(void *arg)
+{
+    return fmp_load(&((fmp_barrier *)arg)->state) != FMP_BARRIER_LEAVING;
+}
+
+/* Whoever was killed while he held the guard was one of the parties, and left it half way. */
+static void
+enter(fmp_arena *a, fmp_barrier *b)
+{
+    if (fmp_mutex_enter(a, &b->guard) != FMP_OWNER_DEAD)
+        return;
+    fmp_store(&b->state, FMP_BARRIER_BROKEN);
+    fmp_ec_signal(&b->ec, INT_MAX);
+}
+
+static uint32_t
+bit(uint32_t generation)
+{
+    return UINT32_C(1) << generation % 32;
+}
+
+/* The caller holds the guard. */
+static void
+next_generation(fmp_barrier *b, int broken)
+{
+    uint32_t g = fmp_peek(&b->generation);
+    uint32_t bits = fmp_peek(&b->broken_bits);
+    fmp_store(&b->broken_bits, broken ? bits | bit(g) : bits & ~bit(g));
+    fmp_store(&b->count, 0);
+    fmp_store(&b->generation, g + 1);
+}
+
+int
+fmp_barrier_arrive(fmp_arena *a, fmp_barrier *b, fmp_time until, uint32_t *index, uint32_t *generation)
+{
+    fmp_waiter w = FMP_WAITER(until);
+    for (;;) {
+        enter(a, b);
+        uint32_t state = fmp_peek(&b->state);
+        if (state != FMP_BARRIER_LEAVING)
+            break;
+        fmp_mutex_unlock(&b->guard);
+        int rc = fmp_ec_wait(a, &b->ec, may_enter, b, &w);
+        if (rc != 0)
+            return rc;
+    }
+    int rc = FMP_BROKEN;
+    if (fmp_peek(&b->state) == FMP_BARRIER_FILLING) {
+        *generation = fmp_peek(&b->generation);
+        *index = fmp_peek(&b->count);
+        fmp_store(&b->count, *index + 1);
+        rc = *index + 1 == b->parties ? FMP_LAST : 0;
+        if (rc == FMP_LAST)
+            fmp_store(&b->state, FMP_BARRIER_LEAVING);
+    }
+    fmp_mutex_unlock(&b->guard);
+    return rc;
+}
+
+int
+fmp_barrier_wait(fmp_arena *a, fmp_barrier *b, uint32_t generation, fmp_time until)
+{
+    struct look l = {b, generation};
+    fmp_waiter w = FMP_WAITER(until);
+    int rc = 0;
+    while (rc == 0 && !has_passed(&l))
+        rc = fmp_ec_wait(a, &b->ec, has_passed, &l, &w);
+    if (rc == FMP_INTR)
+        return rc;
+    enter(a, b);
+    int passed = has_passed(&l);
+    int broken = fmp_peek(&b->generation) == generation || (fmp_peek(&b->broken_bits) & bit(generation));
+    fmp_mutex_unlock(&b->guard);
+    if (passed)
+        return broken ? FMP_BROKEN : 0;
+    fmp_barrier_break(a, b);
+    return FMP_TIMEOUT;
+}
+
+static void
+leave(fmp_barrier *b, uint32_t state)
+{
+    fmp_store(&b->state, state);
+    fmp_mutex_unlock(&b->guard);
+    fmp_ec_signal(&b->ec, INT_MAX);
+}
+
+void
+fmp_barrier_release(fmp_arena *a, fmp_barrier *b)
+{
+    enter(a, b);
+    uint32_t state = fmp_peek(&b->state);
+    if (state == FMP_BARRIER_LEAVING) {
+        next_generation(b, 0);
+        state = FMP_BARRIER_FILLING;
+    }
+    leave(b, state); /* BROKEN by an abort during the action: it stays so */
+}
+
+void
+fmp_barrier_break(fmp_arena *a, fmp_barrier *b)
+{
+    enter(a, b);
+    leave(b, FMP_BARRIER_BROKEN);
+}
+
+void
+fmp_barrier_reset(fmp_arena *a, fmp_barrier *b)
+{
+    enter(a, b);
+    if (fmp_peek(&b->count) > 0 || fmp_peek(&b->state) == FMP_BARRIER_BROKEN)
+        next_generation(b, 1);
+    leave(b, FMP_BARRIER_FILLING);
+}

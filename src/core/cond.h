@@ -1,0 +1,49 @@
+/* cond.h: a condition variable: wait to be notified, first come first served.
+ *
+ * Each waiter hangs a node of its own on the condition's list and sleeps on that node; notify takes
+ * nodes off the front. So a notification reaches exactly who waited when it was given, nobody is woken
+ * for nothing, and a waiter that was killed is passed over.
+ *
+ * The caller holds his lock when he enters (fmp_cond_enter) and notifies, lets it go while he sleeps
+ * (fmp_cond_sleep), and takes it again: the core knows nothing of that lock.
+ *
+ * Invariants
+ *   C1  Under `guard`, the list from `first` is whole at every instant: each change is one store.
+ *   C2  A node that stays on the list is SHARED. One that isn't was being entered or taken off by a
+ *       process that died: the next holder of the guard takes it off.
+ *   C3  A notified node is its waiter's alone, and freed by him, under the guard; by the sweep, if he is
+ *       dead.
+ * Lives in: arena, an object of kind FMP_CONDITION. */
+#ifndef FMP_COND_H
+#define FMP_COND_H
+
+#include "core/heap.h"
+
+typedef struct {
+    fmp_mutex guard;
+    _Atomic uint32_t waiters; /* on the list */
+    fmp_ref first;
+} fmp_cond;
+
+typedef struct {
+    fmp_ref next;
+    uint32_t owner;
+    _Atomic uint32_t notified;
+    fmp_eventcount ec;
+} fmp_cond_node;
+
+/* Hang a node on the list: its ref, for fmp_cond_sleep. -ENOMEM. */
+int fmp_cond_enter(fmp_arena *a, fmp_cond *c, fmp_ref *node);
+
+/* Sleep until notified: 0, FMP_TIMEOUT or FMP_INTR. After FMP_INTR call it again with the same node;
+ * after anything else, and for a wait that is given up (until FMP_NOW), the node is gone. */
+int fmp_cond_sleep(fmp_arena *a, fmp_cond *c, fmp_ref node, fmp_time until);
+
+/* Wake up to `count` waiters. */
+void fmp_cond_notify(fmp_arena *a, fmp_cond *c, uint32_t count);
+
+/* See fmp_kind_ops in object.h. */
+void fmp_cond_settle(fmp_arena *a, void *body);
+void fmp_cond_destroy(fmp_arena *a, void *body);
+
+#endif

@@ -1,0 +1,10 @@
+/* kinds.c: the table of the kinds of objects, the one place that knows them all. */
+#include "core/board.h"
+#include "core/cond.h"
+#include "core/object.h"
+
+const fmp_kind_ops fmp_kinds[FMP_KIND_COUNT] = {
+    [FMP_CONDITION] = {fmp_cond_settle, fmp_cond_destroy},
+    [FMP_QUEUE] = {fmp_queue_settle, fmp_queue_destroy},
+    [FMP_BOARD] = {fmp_board_settle, fmp_board_destroy},
+};

@@ -1,0 +1,397 @@
+#include "core/object.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/owner.h"
+
+/* An entry is a ref with the kind in bits 2 and 3 (blocks lie on 16 bytes), or, with LINK, a free one:
+ * the next free index + 1 is above. */
+#define LINK UINT64_C(2)
+#define KIND_SHIFT 2
+#define KIND_MASK UINT64_C(12)
+#define ROW_PAGE_OBJECTS (4096u * 8)
+
+_Static_assert(FMP_PLACE_OBJECTS + sizeof(fmp_object_table) <= FMP_PLACE_UNITS, "objects overlap the units");
+_Static_assert(FMP_OBJECT_MOST / 8 <= FMP_ROW_BYTES, "a row has a bit for each object");
+_Static_assert(FMP_PLACE_ROWS + FMP_OWNER_SLOTS * FMP_ROW_BYTES <= FMP_FIRST_FREE_WINDOW * FMP_WINDOW_BYTES,
+               "rows overlap the heap's windows");
+
+typedef _Atomic uint64_t row_word;
+
+static fmp_object_table *
+table_of(fmp_arena *a)
+{
+    return fmp_arena_place(a, FMP_PLACE_OBJECTS);
+}
+
+static row_word *
+row_of(fmp_arena *a, uint32_t slot)
+{
+    return fmp_arena_at(a, FMP_PLACE_ROWS + slot * FMP_ROW_BYTES);
+}
+
+/* This process's row; NULL if it has none: an outlaw (owner.h) only uses what others hold. */
+static row_word *
+own_row(fmp_arena *a)
+{
+    return a->self == FMP_OWNER_OUTLAW ? NULL : row_of(a, FMP_OWNER_SLOT(a->self));
+}
+
+static uint64_t
+bit(uint32_t index)
+{
+    return UINT64_C(1) << index % 64;
+}
+
+static int
+exists(uint64_t entry)
+{
+    return entry != 0 && !(entry & LINK);
+}
+
+static fmp_object *
+object_of(fmp_arena *a, uint64_t entry)
+{
+    return fmp_heap_at(a, (fmp_ref){entry & ~KIND_MASK});
+}
+
+/* ---- holders ---------------------------------------------------------------------------------- */
+
+/* Does any process hold object index? A row that can't be mapped here holds everything. */
+static int
+held(fmp_arena *a, uint32_t index)
+{
+    uint32_t top = fmp_load(&fmp_owner_table_of(a)->top);
+    for (uint32_t slot = 0; slot < top; slot++) {
+        if (!fmp_owner_holds(a, slot))
+            continue;
+        row_word *row = row_of(a, slot);
+        if (row == NULL || (fmp_load(&row[index / 64]) & bit(index)))
+            return 1;
+    }
+    return 0;
+}
+
+static void
+free_entry(fmp_object_table *t, uint32_t index)
+{
+    fmp_store(&t->entries[index], (uint64_t)t->free << 4 | LINK);
+    t->free = index + 1;
+}
+
+static void
+settle(fmp_arena *a, uint64_t entry)
+{
+    const fmp_kind_ops *ops = &fmp_kinds[(entry & KIND_MASK) >> KIND_SHIFT];
+    fmp_object *o = ops->settle == NULL ? NULL : object_of(a, entry);
+    if (o != NULL)
+        ops->settle(a, fmp_object_body(o));
+}
+
+/* The caller holds the lock. */
+static void
+destroy(fmp_arena *a, fmp_object_table *t, uint32_t index)
+{
+    uint64_t entry = fmp_load(&t->entries[index]);
+    fmp_object *o = object_of(a, entry);
+    if (o == NULL)
+        return;
+    settle(a, entry);
+    if (fmp_kinds[o->kind].destroy != NULL)
+        fmp_kinds[o->kind].destroy(a, fmp_object_body(o));
+    fmp_heap_tag(a, o->self, a->self); /* from here on it is swept if this process dies */
+    free_entry(t, index);
+    atomic_fetch_sub(&t->count, 1);
+    fmp_heap_free(a, o->self);
+}
+
+/* B3: after the lock's holder died. The list of free entries is made anew. An object that was entered or
+ * removed just then may have its maker's or its destroyer's tag: nothing is swept before this. */
+static void
+repair(fmp_arena *a, fmp_object_table *t)
+{
+    t->free = 0;
+    atomic_store(&t->count, 0);
+    for (uint32_t i = t->top; i-- > 0;) {
+        uint64_t entry = fmp_load(&t->entries[i]);
+        if (!exists(entry)) {
+            free_entry(t, i);
+            continue;
+        }
+        atomic_fetch_add(&t->count, 1);
+        fmp_object *o = object_of(a, entry);
+        if (o != NULL)
+            fmp_heap_tag(a, o->self, FMP_TAG_SHARED);
+        if (o != NULL && !held(a, i))
+            destroy(a, t, i);
+    }
+}
+
+static void
+enter(fmp_arena *a, fmp_object_table *t)
+{
+    if (fmp_mutex_enter(a, &t->lock) == FMP_OWNER_DEAD)
+        repair(a, t);
+}
+
+/* ---- handles of this process -------------------------------------------------------------------- */
+
+/* The caller holds arena->local. */
+static int
+room_for_handle(fmp_arena *a, uint32_t index)
+{
+    if (index < a->handles_room)
+        return 0;
+    uint32_t room = a->handles_room == 0 ? 256 : a->handles_room * 2;
+    while (room <= index)
+        room *= 2;
+    uint32_t *handles = realloc(a->handles, room * sizeof(*handles));
+    if (handles == NULL)
+        return -ENOMEM;
+    memset(handles + a->handles_room, 0, (room - a->handles_room) * sizeof(*handles));
+    a->handles = handles;
+    a->handles_room = room;
+    return 0;
+}
+
+void
+fmp_object_hold(fmp_arena *a, fmp_object *o)
+{
+    pthread_mutex_lock(&a->local);
+    a->handles[o->index]++;
+    pthread_mutex_unlock(&a->local);
+}
+
+void
+fmp_object_drop(fmp_arena *a, fmp_object *o)
+{
+    fmp_object_table *t = table_of(a);
+    uint32_t index = o->index;
+    pthread_mutex_lock(&a->local);
+    if (--a->handles[index] == 0) {
+        row_word *row = own_row(a);
+        enter(a, t);
+        if (row != NULL)
+            atomic_fetch_and(&row[index / 64], ~bit(index));
+        if (!held(a, index))
+            destroy(a, t, index);
+        fmp_mutex_unlock(&t->lock);
+    }
+    pthread_mutex_unlock(&a->local);
+    fmp_object_sweep(a);
+}
+
+/* ---- making -------------------------------------------------------------------------------------- */
+
+/* A free index, whose bit this process's row has room for; -ENOMEM if there is none. */
+static int64_t
+take_index(fmp_arena *a, fmp_object_table *t)
+{
+    if (t->free != 0) {
+        uint32_t index = t->free - 1;
+        t->free = (uint32_t)(fmp_load(&t->entries[index]) >> 4);
+        return index;
+    }
+    if (t->top >= FMP_OBJECT_MOST)
+        return -ENOMEM;
+    uint64_t row = FMP_PLACE_ROWS + FMP_OWNER_SLOT(a->self) * FMP_ROW_BYTES + t->top / 8;
+    uint64_t entry = FMP_PLACE_OBJECTS + offsetof(fmp_object_table, entries) + t->top * 8;
+    if (t->top % 512 == 0 && fmp_memory_commit(a->fd, entry, 512 * 8) < 0)
+        return -ENOMEM;
+    if (t->top % ROW_PAGE_OBJECTS == 0 && fmp_memory_commit(a->fd, row, ROW_PAGE_OBJECTS / 8) < 0)
+        return -ENOMEM;
+    return t->top++;
+}
+
+/* Enter the object, complete but for its index. */
+static int
+enter_object(fmp_arena *a, fmp_object *o)
+{
+    fmp_object_table *t = table_of(a);
+    row_word *row = own_row(a);
+    if (row == NULL)
+        return -ENOMEM;
+    enter(a, t);
+    int64_t index = take_index(a, t);
+    if (index >= 0 && room_for_handle(a, (uint32_t)index) == 0) {
+        o->index = (uint32_t)index;
+        a->handles[index] = 1;
+        atomic_fetch_or(&row[index / 64], bit(o->index));
+        fmp_store(&t->entries[index], o->self.off | (uint64_t)o->kind << KIND_SHIFT); /* now it exists */
+        fmp_heap_tag(a, o->self, FMP_TAG_SHARED);
+        atomic_fetch_add(&t->count, 1);
+    }
+    else {
+        index = -ENOMEM;
+    }
+    fmp_mutex_unlock(&t->lock);
+    return index < 0 ? (int)index : 0;
+}
+
+int
+fmp_object_create(fmp_arena *a, fmp_kind kind, uint64_t bytes, fmp_object **object)
+{
+    fmp_ref ref;
+    void *payload;
+    int rc;
+    fmp_object_sweep(a);
+    if (bytes > UINT64_MAX / 2 || (rc = fmp_heap_alloc_zeroed(a, sizeof(fmp_object) + bytes, &ref, &payload)) < 0)
+        return -ENOMEM;
+    fmp_object *o = payload;
+    o->kind = kind;
+    o->self = ref;
+    o->bytes = bytes;
+    pthread_mutex_lock(&a->local);
+    rc = enter_object(a, o);
+    pthread_mutex_unlock(&a->local);
+    if (rc < 0)
+        fmp_heap_free(a, ref);
+    else
+        *object = o;
+    return rc;
+}
+
+uint32_t
+fmp_object_count(fmp_arena *a)
+{
+    return fmp_load(&table_of(a)->count);
+}
+
+/* ---- the dead ---------------------------------------------------------------------------------------- */
+
+/* Clear the row; destroy what nobody else holds. The caller holds the lock. */
+static int
+clear_row(fmp_arena *a, fmp_object_table *t, uint32_t slot)
+{
+    row_word *row = row_of(a, slot);
+    if (row == NULL)
+        return -ENOMEM;
+    for (uint32_t word = 0; word * 64 < t->top; word++) {
+        uint64_t bits = atomic_exchange(&row[word], 0);
+        for (; bits != 0; bits &= bits - 1) {
+            uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
+            if (exists(fmp_load(&t->entries[index])) && !held(a, index))
+                destroy(a, t, index);
+        }
+    }
+    return 0;
+}
+
+/* Settle every object, then free the blocks that the killed process had in its hands. */
+static void
+sweep_blocks(fmp_arena *a, fmp_object_table *t, uint32_t killed)
+{
+    for (uint32_t i = 0; i < t->top; i++) {
+        uint64_t entry = fmp_load(&t->entries[i]);
+        if (exists(entry))
+            settle(a, entry);
+    }
+    fmp_heap_sweep(a, killed);
+}
+
+void
+fmp_object_sweep(fmp_arena *a)
+{
+    fmp_owner_table *owners = fmp_owner_table_of(a);
+    if (!fmp_peek(&owners->gone))
+        return;
+    fmp_object_table *t = table_of(a);
+    enter(a, t);
+    atomic_store(&owners->gone, 0);
+    uint32_t at = 0, id;
+    int killed;
+    while ((id = fmp_owner_next_gone(a, &at, &killed)) != 0) {
+        if (clear_row(a, t, FMP_OWNER_SLOT(id)) < 0)
+            continue;
+        if (killed)
+            sweep_blocks(a, t, id);
+        fmp_owner_recycle(a, id);
+    }
+    fmp_mutex_unlock(&t->lock);
+}
+
+/* ---- forks ----------------------------------------------------------------------------------------------- */
+
+static fmp_arena *forking;                  /* the arena whose process is watched: one in a process */
+static _Thread_local uint32_t last_child;
+
+uint32_t
+fmp_object_last_child(void)
+{
+    return last_child;
+}
+
+/* The child's row before it exists: it will hold whatever its parent holds. */
+static int
+copy_row(fmp_arena *a, uint32_t child)
+{
+    uint32_t top = table_of(a)->top;
+    uint64_t off = FMP_PLACE_ROWS + FMP_OWNER_SLOT(child) * FMP_ROW_BYTES;
+    if (top != 0 && fmp_memory_commit(a->fd, off, (top + 7) / 8) < 0)
+        return -ENOMEM;
+    row_word *from = own_row(a), *to = row_of(a, FMP_OWNER_SLOT(child));
+    if (from == NULL || to == NULL)
+        return -ENOMEM;
+    for (uint32_t word = 0; word * 64 < top; word++) {
+        uint64_t bits = fmp_peek(&from[word]);
+        if (bits != fmp_peek(&to[word]))
+            fmp_store(&to[word], bits);
+    }
+    return 0;
+}
+
+static void
+prepare(void)
+{
+    fmp_arena *a = forking;
+    pthread_mutex_lock(&a->local);
+    fmp_object_sweep(a);
+    a->child = 0;
+    int rc = fmp_owner_reserve(a, &a->child);
+    if (rc < 0) { /* full of dead whom nobody has reaped? */
+        fmp_owner_survey(a);
+        fmp_object_sweep(a);
+        rc = fmp_owner_reserve(a, &a->child);
+    }
+    if (rc == 0 && copy_row(a, a->child) < 0) {
+        fmp_owner_bury(a, a->child);
+        a->child = 0;
+    }
+    pthread_mutex_lock(&a->mapping);
+}
+
+static void
+in_parent(void)
+{
+    fmp_arena *a = forking;
+    last_child = a->child;
+    pthread_mutex_unlock(&a->mapping);
+    pthread_mutex_unlock(&a->local);
+}
+
+static void
+in_child(void)
+{
+    fmp_arena *a = forking;
+    last_child = 0;
+    if (a->child == 0 || fmp_owner_adopt(a, a->child) != 0)
+        fmp_owner_outlaw(a);
+    pthread_mutex_unlock(&a->mapping);
+    pthread_mutex_unlock(&a->local);
+}
+
+int
+fmp_object_init(fmp_arena *a)
+{
+    if (fmp_memory_commit(a->fd, FMP_PLACE_OBJECTS, offsetof(fmp_object_table, entries)) < 0)
+        return -ENOMEM;
+    if (forking == NULL) {
+        int rc = fmp_process_at_fork(prepare, in_parent, in_child);
+        if (rc < 0)
+            return rc;
+    }
+    forking = a;
+    return 0;
+}

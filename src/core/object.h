@@ -1,0 +1,91 @@
+/* object.h: what exists in the arena, and which processes hold it.
+ *
+ * A lock, a queue, a shared array is an object: a heap block with a head, known by an index. Who holds
+ * it is a matrix of bits: one row for each owner slot, one column for each object. A bit is idempotent,
+ * where a counter would be left wrong by a killed process; a fork copies the parent's row; a death
+ * clears a row. An object is destroyed when the last bit in its column goes.
+ *
+ * In a process several handles may name one object; arena->handles counts them, and the bit follows
+ * the first and the last.
+ *
+ * Invariants
+ *   B1  entries[i] names a block, and its kind, exactly while object i exists; a free entry links to the
+ *       next one.
+ *   B2  A row counts only while its slot is RESERVED or LIVE (owner.h).
+ *   B3  Bits are cleared, and objects made and destroyed, under `lock`. Who takes it from a dead holder
+ *       destroys whatever nobody holds.
+ * Around a fork, before: lock arena->local, reserve the child's slot, copy the row. After: unlock; the
+ * child takes the slot. fmp_object_fork_* do it, registered for every fork of the process.
+ * Lives in: arena, FMP_PLACE_OBJECTS and FMP_PLACE_ROWS. Callers: any thread. */
+#ifndef FMP_OBJECT_H
+#define FMP_OBJECT_H
+
+#include "core/heap.h"
+
+#define FMP_OBJECT_MOST (((FMP_PLACE_UNITS - FMP_PLACE_OBJECTS) / 8) - 16)
+#define FMP_ROW_BYTES ((uint64_t)64 << 10)
+
+typedef enum {
+    FMP_PLAIN, /* nothing to do when it is destroyed */
+    FMP_CONDITION,
+    FMP_QUEUE,
+    FMP_BOARD,
+    FMP_KIND_COUNT
+} fmp_kind;
+
+typedef struct {
+    uint32_t kind;
+    uint32_t index;
+    fmp_ref self;
+    uint64_t bytes; /* of the body */
+    uint64_t unused[3];
+} fmp_object;
+
+_Static_assert(sizeof(fmp_object) + sizeof(fmp_block) == FMP_CACHELINE, "bodies start on a cache line");
+
+typedef struct {
+    fmp_mutex lock;
+    uint32_t top;  /* entries from here on were never used */
+    uint32_t free; /* the first free entry + 1, 0 for none */
+    _Atomic uint32_t count;
+    _Alignas(FMP_CACHELINE) _Atomic uint64_t entries[FMP_OBJECT_MOST];
+} fmp_object_table;
+
+/* What a kind's body asks for (kinds.c); NULL for nothing. */
+typedef struct {
+    /* Repair what a dead holder of its locks left, wait for a living one to be done. Called before the
+     * blocks of a killed process are swept, so that no repair meets a block that was swept. Takes no
+     * locks but the body's own and the heap's. */
+    void (*settle)(fmp_arena *a, void *body);
+    /* Free what hangs on the body; it is settled. If the process dies on the way it is called again. */
+    void (*destroy)(fmp_arena *a, void *body);
+} fmp_kind_ops;
+
+extern const fmp_kind_ops fmp_kinds[FMP_KIND_COUNT];
+
+static inline void *
+fmp_object_body(fmp_object *o)
+{
+    return o + 1;
+}
+
+/* Once, by who made the arena and joined it: makes the table ready and watches this process's forks. */
+int fmp_object_init(fmp_arena *a);
+
+/* A new object with a zeroed body of `bytes`, held once by this process. -ENOMEM. */
+int fmp_object_create(fmp_arena *a, fmp_kind kind, uint64_t bytes, fmp_object **object);
+
+/* One handle more, or one less, in this process, which holds it already. */
+void fmp_object_hold(fmp_arena *a, fmp_object *o);
+void fmp_object_drop(fmp_arena *a, fmp_object *o);
+
+/* Clean up after all processes that are known to be dead. Cheap if there are none. */
+void fmp_object_sweep(fmp_arena *a);
+
+/* The owner id of the child that this thread forked last, 0 if it got none. */
+uint32_t fmp_object_last_child(void);
+
+/* Figures: objects that exist. */
+uint32_t fmp_object_count(fmp_arena *a);
+
+#endif

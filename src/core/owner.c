@@ -1,0 +1,246 @@
+#include "core/owner.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#define GENERATIONS ((UINT32_C(1) << 21) - 1)
+#define RESERVATION_ENDS (10 * FMP_SECOND) /* O3: far above what a fork takes, far below for ever */
+
+_Static_assert(FMP_PLACE_OWNERS + sizeof(fmp_owner_table) <= FMP_PLACE_HEAP, "owners overlap the heap");
+
+/* Several threads of a process may spin; its bit in the table stands for all of them. */
+static _Atomic uint32_t spinning_threads;
+
+static uint64_t
+word_of(uint32_t state, uint32_t id)
+{
+    return (uint64_t)id << 32 | state;
+}
+
+static uint32_t
+state_of(uint64_t word)
+{
+    return (uint32_t)word;
+}
+
+static uint32_t
+id_of(uint64_t word)
+{
+    return (uint32_t)(word >> 32);
+}
+
+static fmp_owner_slot *
+slot_of(fmp_arena *a, uint32_t id)
+{
+    return &fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)];
+}
+
+static uint32_t
+next_id(uint32_t slot, uint32_t id)
+{
+    uint32_t generation = (id / FMP_OWNER_SLOTS) % GENERATIONS + 1;
+    return generation * FMP_OWNER_SLOTS + slot;
+}
+
+static void
+raise_top(fmp_owner_table *t, uint32_t top)
+{
+    uint32_t old = fmp_peek(&t->top);
+    while (old < top && !atomic_compare_exchange_weak(&t->top, &old, top))
+        ;
+}
+
+/* Any FREE slot becomes RESERVED by `parent`; its id, or 0. */
+static uint32_t
+take_slot(fmp_arena *a, uint32_t parent)
+{
+    fmp_owner_table *t = fmp_owner_table_of(a);
+    for (uint32_t i = 0; i < FMP_OWNER_SLOTS - 1; i++) { /* the last slot is the outlaws' */
+        fmp_owner_slot *s = &t->slots[i];
+        uint64_t word = fmp_load(&s->word);
+        if (state_of(word) != FMP_OWNER_FREE)
+            continue;
+        uint32_t id = next_id(i, id_of(word));
+        if (!atomic_compare_exchange_strong(&s->word, &word, word_of(FMP_OWNER_RESERVED, id)))
+            continue;
+        s->parent = parent;
+        s->reserved_at = fmp_clock();
+        raise_top(t, i + 1);
+        return id;
+    }
+    return 0;
+}
+
+int
+fmp_owner_reserve(fmp_arena *a, uint32_t *id)
+{
+    *id = take_slot(a, a->self);
+    return *id == 0 ? -EAGAIN : 0;
+}
+
+int
+fmp_owner_adopt(fmp_arena *a, uint32_t id)
+{
+    fmp_owner_slot *s = slot_of(a, id);
+    uint64_t word = word_of(FMP_OWNER_RESERVED, id);
+    s->stamp = fmp_process_stamp();
+    fmp_store(&s->pid, getpid());
+    if (!atomic_compare_exchange_strong(&s->word, &word, word_of(FMP_OWNER_LIVE, id)))
+        return FMP_NOT_OWNER;
+    a->self = id;
+    atomic_store(&spinning_threads, 0); /* the parent's other threads are not in the child */
+    return 0;
+}
+
+void
+fmp_owner_outlaw(fmp_arena *a)
+{
+    a->self = FMP_OWNER_OUTLAW;
+    atomic_store(&spinning_threads, 0);
+}
+
+int
+fmp_owner_join(fmp_arena *a)
+{
+    uint32_t id = take_slot(a, 0);
+    return id == 0 ? -EAGAIN : fmp_owner_adopt(a, id);
+}
+
+/* RESERVED or LIVE becomes `state`: true if it was one of them. */
+static int
+end(fmp_arena *a, uint32_t id, uint32_t state)
+{
+    fmp_owner_table *t = fmp_owner_table_of(a);
+    fmp_owner_slot *s = slot_of(a, id);
+    uint64_t word = fmp_load(&s->word);
+    do {
+        if (id_of(word) != id || (state_of(word) != FMP_OWNER_LIVE && state_of(word) != FMP_OWNER_RESERVED))
+            return 0;
+    } while (!atomic_compare_exchange_weak(&s->word, &word, word_of(state, id)));
+    atomic_fetch_and(&t->spinning[FMP_OWNER_SLOT(id) / 64], ~(UINT64_C(1) << FMP_OWNER_SLOT(id) % 64));
+    atomic_store(&t->gone, 1);
+    return 1;
+}
+
+int
+fmp_owner_bury(fmp_arena *a, uint32_t id)
+{
+    return end(a, id, FMP_OWNER_GONE);
+}
+
+void
+fmp_owner_leave(fmp_arena *a)
+{
+    end(a, a->self, FMP_OWNER_LEFT);
+}
+
+int
+fmp_owner_known_dead(fmp_arena *a, uint32_t id)
+{
+    uint64_t word = fmp_load(&slot_of(a, id)->word);
+    uint32_t state = state_of(word);
+    return id != FMP_OWNER_OUTLAW &&
+           (id_of(word) != id || (state != FMP_OWNER_LIVE && state != FMP_OWNER_RESERVED));
+}
+
+int
+fmp_owner_alive(fmp_arena *a, uint32_t id)
+{
+    if (id == FMP_OWNER_OUTLAW)
+        return 1;
+    fmp_owner_slot *s = slot_of(a, id);
+    uint64_t word = fmp_load(&s->word);
+    if (id_of(word) != id)
+        return 0;
+    switch (state_of(word)) {
+    case FMP_OWNER_LIVE:
+        if (id == a->self || fmp_process_alive(fmp_load(&s->pid), s->stamp))
+            return 1;
+        break;
+    case FMP_OWNER_RESERVED:
+        if (fmp_clock() - s->reserved_at < RESERVATION_ENDS)
+            return 1;
+        break;
+    default:
+        return 0;
+    }
+    fmp_owner_bury(a, id);
+    return 0;
+}
+
+void
+fmp_owner_survey(fmp_arena *a)
+{
+    fmp_owner_table *t = fmp_owner_table_of(a);
+    uint32_t top = fmp_load(&t->top);
+    for (uint32_t i = 0; i < top; i++) {
+        uint64_t word = fmp_load(&t->slots[i].word);
+        if (state_of(word) == FMP_OWNER_LIVE || state_of(word) == FMP_OWNER_RESERVED)
+            fmp_owner_alive(a, id_of(word));
+    }
+}
+
+uint32_t
+fmp_owner_next_gone(fmp_arena *a, uint32_t *at, int *killed)
+{
+    fmp_owner_table *t = fmp_owner_table_of(a);
+    uint32_t top = fmp_load(&t->top);
+    while (*at < top) {
+        uint64_t word = fmp_load(&t->slots[(*at)++].word);
+        *killed = state_of(word) == FMP_OWNER_GONE;
+        if (*killed || state_of(word) == FMP_OWNER_LEFT)
+            return id_of(word);
+    }
+    return 0;
+}
+
+void
+fmp_owner_recycle(fmp_arena *a, uint32_t id)
+{
+    fmp_owner_slot *s = slot_of(a, id);
+    uint64_t word = fmp_load(&s->word);
+    if (id_of(word) == id && (state_of(word) == FMP_OWNER_GONE || state_of(word) == FMP_OWNER_LEFT))
+        atomic_compare_exchange_strong(&s->word, &word, word_of(FMP_OWNER_FREE, id));
+}
+
+uint32_t
+fmp_owner_count(fmp_arena *a)
+{
+    fmp_owner_table *t = fmp_owner_table_of(a);
+    uint32_t count = 0, top = fmp_load(&t->top);
+    for (uint32_t i = 0; i < top; i++)
+        count += state_of(fmp_load(&t->slots[i].word)) != FMP_OWNER_FREE;
+    return count;
+}
+
+int
+fmp_owner_holds(fmp_arena *a, uint32_t slot)
+{
+    uint32_t state = state_of(fmp_load(&fmp_owner_table_of(a)->slots[slot].word));
+    return state == FMP_OWNER_RESERVED || state == FMP_OWNER_LIVE;
+}
+
+int
+fmp_owner_spin_begin(fmp_arena *a, uint32_t most)
+{
+    if (a->self == FMP_OWNER_OUTLAW)
+        return 0;
+    fmp_owner_table *t = fmp_owner_table_of(a);
+    uint32_t words = fmp_load(&t->top) / 64 + 1, count = fmp_peek(&spinning_threads);
+    for (uint32_t i = 0; i < words && i < FMP_OWNER_SLOTS / 64; i++)
+        count += (uint32_t)__builtin_popcountll(fmp_peek(&t->spinning[i]));
+    if (count >= most)
+        return 0;
+    uint32_t slot = FMP_OWNER_SLOT(a->self);
+    if (atomic_fetch_add(&spinning_threads, 1) == 0)
+        atomic_fetch_or(&t->spinning[slot / 64], UINT64_C(1) << slot % 64);
+    return 1;
+}
+
+void
+fmp_owner_spin_end(fmp_arena *a)
+{
+    uint32_t slot = FMP_OWNER_SLOT(a->self);
+    if (atomic_fetch_sub(&spinning_threads, 1) == 1)
+        atomic_fetch_and(&fmp_owner_table_of(a)->spinning[slot / 64], ~(UINT64_C(1) << slot % 64));
+}

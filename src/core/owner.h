@@ -1,0 +1,100 @@
+/* owner.h: the processes that share the arena, who of them lives, and who is spinning.
+ *
+ * A process has a slot, and an owner id that names it for ever: no id is given out twice, so a
+ * lock word that still names a dead process can't come to mean a living one.
+ *
+ *   id   bits 0..9   slot
+ *        bits 10..30 generation of the slot, from 1
+ *
+ *   state of a slot   next, and who does it
+ *   FREE              RESERVED by a parent about to fork, or LIVE by the first process
+ *   RESERVED          LIVE by the child; GONE by the parent, if the fork failed
+ *   LIVE              LEFT by the process itself when it ends in peace; GONE by its parent when it reaps
+ *                     it, or by anybody who finds it dead
+ *   LEFT, GONE        FREE with the next generation, by whoever swept up after it (object.h)
+ *
+ * Invariants
+ *   O1  A slot leaves LIVE only if its process will never touch the arena again.
+ *   O2  A slot becomes FREE only after all it held was given back.
+ *   O3  A RESERVED slot whose child never came is GONE after 10 s (user forks that failed): the child
+ *       checks that it is still RESERVED when it takes it.
+ * Lives in: arena, FMP_PLACE_OWNERS. Zero-filled = all FREE. */
+#ifndef FMP_OWNER_H
+#define FMP_OWNER_H
+
+#include "core/arena.h"
+
+#define FMP_OWNER_SLOTS 1024
+#define FMP_OWNER_OUTLAW UINT32_C(0x7fffffff) /* the id of all who found no slot: never buried, holds nothing */
+#define FMP_OWNER_SLOT(id) ((id) & (FMP_OWNER_SLOTS - 1))
+
+enum { FMP_OWNER_FREE, FMP_OWNER_RESERVED, FMP_OWNER_LIVE, FMP_OWNER_LEFT, FMP_OWNER_GONE };
+
+typedef struct {
+    _Atomic uint64_t word;  /* state in bits 0..31, id in bits 32..63: they change together */
+    _Atomic int32_t pid;    /* written by the owner before LIVE */
+    uint32_t parent;        /* id of who reserved it */
+    uint64_t stamp;         /* written with pid: fmp_process_stamp */
+    fmp_time reserved_at;
+} fmp_owner_slot;
+
+typedef struct {
+    _Atomic uint32_t top;     /* slots from here on were never used */
+    _Atomic uint32_t gone;    /* set when a slot became LEFT or GONE: somebody should sweep */
+    _Atomic uint64_t spinning[FMP_OWNER_SLOTS / 64]; /* a bit for each slot: it burns a processor now */
+    _Alignas(FMP_CACHELINE) fmp_owner_slot slots[FMP_OWNER_SLOTS];
+} fmp_owner_table;
+
+static inline fmp_owner_table *
+fmp_owner_table_of(fmp_arena *a)
+{
+    return fmp_arena_place(a, FMP_PLACE_OWNERS);
+}
+
+/* Take a slot for this process, which made or attached the arena: sets a->self. -EAGAIN if all
+ * slots are taken. */
+int fmp_owner_join(fmp_arena *a);
+
+/* Before a fork: take a slot for the child. Its id is in *id. -EAGAIN if all are taken. */
+int fmp_owner_reserve(fmp_arena *a, uint32_t *id);
+
+/* In the child: make the reserved slot this process's. FMP_NOT_OWNER if it is no longer reserved. */
+int fmp_owner_adopt(fmp_arena *a, uint32_t id);
+
+/* In a child for which there was no slot: it may use what others hold, and make nothing. */
+void fmp_owner_outlaw(fmp_arena *a);
+
+/* The process of this id is dead (or its fork failed). Idempotent; false if it was known. */
+int fmp_owner_bury(fmp_arena *a, uint32_t id);
+
+/* This process is about to end, has no other thread, and is in the middle of nothing. */
+void fmp_owner_leave(fmp_arena *a);
+
+/* Does the process of this id live? Marks it GONE if not. Cheap if it is known to be dead, else it
+ * asks the system, some microseconds. */
+int fmp_owner_alive(fmp_arena *a, uint32_t id);
+
+/* Is the process of this id known to be dead? One load; asks nobody. */
+int fmp_owner_known_dead(fmp_arena *a, uint32_t id);
+
+/* Ask the system about every slot; mark the dead. */
+void fmp_owner_survey(fmp_arena *a);
+
+/* The next LEFT or GONE slot's id at or after slot *at, which moves on; 0 at the end. *killed says
+ * whether it was GONE: then it may have been in the middle of something. */
+uint32_t fmp_owner_next_gone(fmp_arena *a, uint32_t *at, int *killed);
+
+/* After all it held was given back: LEFT or GONE to FREE. */
+void fmp_owner_recycle(fmp_arena *a, uint32_t id);
+
+/* Slots in use (not FREE). */
+uint32_t fmp_owner_count(fmp_arena *a);
+
+/* Is the slot's row of holds one that counts? True for RESERVED and LIVE. */
+int fmp_owner_holds(fmp_arena *a, uint32_t slot);
+
+/* May this process begin to spin? Counts it among the spinners if so. */
+int fmp_owner_spin_begin(fmp_arena *a, uint32_t most);
+void fmp_owner_spin_end(fmp_arena *a);
+
+#endif
