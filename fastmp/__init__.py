@@ -1,0 +1,154 @@
+"""fastmp: multiprocessing over one shared-memory arena.
+
+The layout, each layer importing only those before it:
+
+    _core                                   the C extension: arena, locks, queues, connections, fork
+    _spawning  _finalize  _logging          leaves, they import nothing of ours
+    reduction                               pickling for other processes
+    synchronize  connection  heap  sharedctypes
+    process  queues (_classic_queue)
+    util  resource_tracker  spawn           names that libraries import
+    _launch/  (popen_fork)                  one module for each start method
+    pool  managers
+    context                                 all of the interface as methods
+    this module                             those of the default context; _install
+
+Submodules are loaded when they are first asked for, as attributes of this package. That is the only
+place where something is imported late.
+"""
+
+import importlib
+
+from . import context
+from ._install import install as install
+from ._install import uninstall as uninstall
+from .process import active_children, current_process, parent_process
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from . import connection as connection
+    from . import heap as heap
+    from . import managers as managers
+    from . import pool as pool
+    from . import popen_fork as popen_fork
+    from . import process as process
+    from . import queues as queues
+    from . import reduction as reduction
+    from . import resource_tracker as resource_tracker
+    from . import sharedctypes as sharedctypes
+    from . import spawn as spawn
+    from . import synchronize as synchronize
+    from . import util as util
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Array",
+    "AuthenticationError",
+    "Barrier",
+    "BoundedSemaphore",
+    "BufferTooShort",
+    "Condition",
+    "Event",
+    "JoinableQueue",
+    "Lock",
+    "Manager",
+    "Pipe",
+    "Pool",
+    "Process",
+    "ProcessError",
+    "Queue",
+    "RLock",
+    "RawArray",
+    "RawValue",
+    "Semaphore",
+    "SimpleQueue",
+    "TimeoutError",
+    "Value",
+    "active_children",
+    "allow_connection_pickling",
+    "cpu_count",
+    "current_process",
+    "freeze_support",
+    "get_all_start_methods",
+    "get_context",
+    "get_logger",
+    "get_start_method",
+    "log_to_stderr",
+    "parent_process",
+    "reducer",
+    "set_executable",
+    "set_forkserver_preload",
+    "set_start_method",
+]
+
+SUBDEBUG = 5
+SUBWARNING = 25
+
+_SUBMODULES = frozenset(
+    {
+        "_classic_queue",
+        "connection",
+        "heap",
+        "managers",
+        "pool",
+        "popen_fork",
+        "queues",
+        "reduction",
+        "resource_tracker",
+        "sharedctypes",
+        "spawn",
+        "synchronize",
+        "util",
+    }
+)
+
+_default = context._default_context
+
+Array = _default.Array
+AuthenticationError = _default.AuthenticationError
+Barrier = _default.Barrier
+BoundedSemaphore = _default.BoundedSemaphore
+BufferTooShort = _default.BufferTooShort
+Condition = _default.Condition
+Event = _default.Event
+JoinableQueue = _default.JoinableQueue
+Lock = _default.Lock
+Manager = _default.Manager
+Pipe = _default.Pipe
+Pool = _default.Pool
+Process = _default.Process
+ProcessError = _default.ProcessError
+Queue = _default.Queue
+RLock = _default.RLock
+RawArray = _default.RawArray
+RawValue = _default.RawValue
+Semaphore = _default.Semaphore
+SimpleQueue = _default.SimpleQueue
+TimeoutError = _default.TimeoutError
+Value = _default.Value
+allow_connection_pickling = _default.allow_connection_pickling
+cpu_count = _default.cpu_count
+freeze_support = _default.freeze_support
+get_all_start_methods = _default.get_all_start_methods
+get_context = _default.get_context
+get_logger = _default.get_logger
+get_start_method = _default.get_start_method
+log_to_stderr = _default.log_to_stderr
+set_executable = _default.set_executable
+set_forkserver_preload = _default.set_forkserver_preload
+set_start_method = _default.set_start_method
+
+
+def __getattr__(name: str) -> "ModuleType | type":
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name == "reducer":
+        return _default.reducer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_SUBMODULES})
