@@ -42,6 +42,9 @@ def leave() -> None:
 def set_pickler(dumps: Callable[[Any], ReadableBuffer], loads: Callable[[ReadableBuffer], Any]) -> None:
     """What turns objects into messages and back; reduction.py sets ForkingPickler's."""
 
+def set_current_process(current_process: Callable[[], Any]) -> None:
+    """What tells the process object of this process, whose name reprs show; process.py sets it."""
+
 def cpu_count() -> int:
     """Processors this process may use: affinity mask and control group, at least 1."""
 

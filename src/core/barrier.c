@@ -49,16 +49,15 @@ next_generation(fmp_barrier *b, int broken)
 }
 
 int
-fmp_barrier_arrive(fmp_arena *a, fmp_barrier *b, fmp_time until, uint32_t *index, uint32_t *generation)
+fmp_barrier_arrive(fmp_arena *a, fmp_barrier *b, fmp_waiter *w, uint32_t *index, uint32_t *generation)
 {
-    fmp_waiter w = FMP_WAITER(until);
     for (;;) {
         enter(a, b);
         uint32_t state = fmp_peek(&b->state);
         if (state != FMP_BARRIER_LEAVING)
             break;
         fmp_mutex_unlock(&b->guard);
-        int rc = fmp_ec_wait(a, &b->ec, may_enter, b, &w);
+        int rc = fmp_ec_wait(a, &b->ec, may_enter, b, w);
         if (rc != 0)
             return rc;
     }
@@ -76,13 +75,12 @@ fmp_barrier_arrive(fmp_arena *a, fmp_barrier *b, fmp_time until, uint32_t *index
 }
 
 int
-fmp_barrier_wait(fmp_arena *a, fmp_barrier *b, uint32_t generation, fmp_time until)
+fmp_barrier_wait(fmp_arena *a, fmp_barrier *b, uint32_t generation, fmp_waiter *w)
 {
     struct look l = {b, generation};
-    fmp_waiter w = FMP_WAITER(until);
     int rc = 0;
     while (rc == 0 && !has_passed(&l))
-        rc = fmp_ec_wait(a, &b->ec, has_passed, &l, &w);
+        rc = fmp_ec_wait(a, &b->ec, has_passed, &l, w);
     if (rc == FMP_INTR)
         return rc;
     enter(a, b);
@@ -93,6 +91,16 @@ fmp_barrier_wait(fmp_arena *a, fmp_barrier *b, uint32_t generation, fmp_time unt
         return broken ? FMP_BROKEN : 0;
     fmp_barrier_break(a, b);
     return FMP_TIMEOUT;
+}
+
+void
+fmp_barrier_withdraw(fmp_arena *a, fmp_barrier *b, uint32_t generation)
+{
+    enter(a, b);
+    uint32_t count = fmp_peek(&b->count);
+    if (fmp_peek(&b->generation) == generation && fmp_peek(&b->state) == FMP_BARRIER_FILLING && count > 0)
+        fmp_store(&b->count, count - 1);
+    fmp_mutex_unlock(&b->guard);
 }
 
 static void

@@ -34,11 +34,14 @@ typedef struct {
 /* Come to the barrier: *index is how many came before. FMP_LAST if this is the last party, who then
  * runs the action and calls fmp_barrier_release or fmp_barrier_break. 0: wait with fmp_barrier_wait for
  * generation *generation. FMP_BROKEN. FMP_TIMEOUT or FMP_INTR before having come, while others leave. */
-int fmp_barrier_arrive(fmp_arena *a, fmp_barrier *b, fmp_time until, uint32_t *index, uint32_t *generation);
+int fmp_barrier_arrive(fmp_arena *a, fmp_barrier *b, fmp_waiter *w, uint32_t *index, uint32_t *generation);
 
 /* 0 when all parties came, FMP_BROKEN, FMP_TIMEOUT (the barrier is broken now) or FMP_INTR (call it
- * again, or break the barrier). */
-int fmp_barrier_wait(fmp_arena *a, fmp_barrier *b, uint32_t generation, fmp_time until);
+ * again, or withdraw). */
+int fmp_barrier_wait(fmp_arena *a, fmp_barrier *b, uint32_t generation, fmp_waiter *w);
+
+/* After FMP_INTR: this party doesn't want to wait any more. The others go on waiting. */
+void fmp_barrier_withdraw(fmp_arena *a, fmp_barrier *b, uint32_t generation);
 
 void fmp_barrier_release(fmp_arena *a, fmp_barrier *b);
 void fmp_barrier_break(fmp_arena *a, fmp_barrier *b);

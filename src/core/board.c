@@ -12,17 +12,18 @@ fmp_board_init(fmp_arena *a, fmp_board *b, fmp_ref self, uint32_t worker_count)
 }
 
 int
-fmp_board_take(fmp_arena *a, fmp_board *b, uint32_t index, fmp_time until, fmp_message *m)
+fmp_board_take(fmp_arena *a, fmp_board *b, uint32_t index, fmp_waiter *w, fmp_message *m)
 {
     uint64_t place = offsetof(fmp_board, workers) + index * sizeof(fmp_board_worker);
-    return fmp_queue_take(a, &b->tasks, until, (fmp_ref){b->self.off + place}, m);
+    return fmp_queue_take(a, &b->tasks, w, (fmp_ref){b->self.off + place}, m);
 }
 
 int
 fmp_board_report(fmp_arena *a, fmp_board *b, uint32_t index, fmp_parcel *p, int *ring)
 {
     uint64_t number;
-    int rc = fmp_queue_push(a, &b->results, p, FMP_FOREVER, &number);
+    fmp_waiter w = FMP_WAITER(FMP_FOREVER); /* never used: the queue has no bound */
+    int rc = fmp_queue_push(a, &b->results, p, &w, &number);
     if (rc != 0)
         return rc;
     fmp_store(&b->workers[index].running, 0); /* behind the result: a death between the two is told apart */

@@ -41,7 +41,7 @@ fmp_board_bytes(uint32_t worker_count)
 int fmp_board_init(fmp_arena *a, fmp_board *b, fmp_ref self, uint32_t worker_count);
 
 /* Take the next task as worker `index`: as fmp_queue_take. */
-int fmp_board_take(fmp_arena *a, fmp_board *b, uint32_t index, fmp_time until, fmp_message *m);
+int fmp_board_take(fmp_arena *a, fmp_board *b, uint32_t index, fmp_waiter *w, fmp_message *m);
 
 /* Add a result, and forget the worker's task: as fmp_queue_push. True in *ring if the bell must be rung. */
 int fmp_board_report(fmp_arena *a, fmp_board *b, uint32_t index, fmp_parcel *p, int *ring);

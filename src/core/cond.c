@@ -101,13 +101,12 @@ depart(fmp_arena *a, fmp_cond *c, fmp_ref ref, fmp_cond_node *node)
 }
 
 int
-fmp_cond_sleep(fmp_arena *a, fmp_cond *c, fmp_ref ref, fmp_time until)
+fmp_cond_sleep(fmp_arena *a, fmp_cond *c, fmp_ref ref, fmp_waiter *w)
 {
     fmp_cond_node *node = node_at(a, ref);
-    fmp_waiter w = FMP_WAITER(until);
     int rc = 0;
     while (rc == 0 && !was_notified(node))
-        rc = fmp_ec_wait(a, &node->ec, was_notified, node, &w);
+        rc = fmp_ec_wait(a, &node->ec, was_notified, node, w);
     if (rc == FMP_INTR)
         return rc;
     return depart(a, c, ref, node) ? 0 : rc;

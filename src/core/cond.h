@@ -36,8 +36,8 @@ typedef struct {
 int fmp_cond_enter(fmp_arena *a, fmp_cond *c, fmp_ref *node);
 
 /* Sleep until notified: 0, FMP_TIMEOUT or FMP_INTR. After FMP_INTR call it again with the same node;
- * after anything else, and for a wait that is given up (until FMP_NOW), the node is gone. */
-int fmp_cond_sleep(fmp_arena *a, fmp_cond *c, fmp_ref node, fmp_time until);
+ * after anything else the node is gone. To give a wait up, call it with a waiter until FMP_NOW. */
+int fmp_cond_sleep(fmp_arena *a, fmp_cond *c, fmp_ref node, fmp_waiter *w);
 
 /* Wake up to `count` waiters. */
 void fmp_cond_notify(fmp_arena *a, fmp_cond *c, uint32_t count);

@@ -33,12 +33,11 @@ fmp_event_clear(fmp_event *e)
 }
 
 int
-fmp_event_wait(fmp_arena *a, fmp_event *e, fmp_time until)
+fmp_event_wait(fmp_arena *a, fmp_event *e, fmp_waiter *w)
 {
     struct look l = {e, fmp_load(&e->state)};
-    fmp_waiter w = FMP_WAITER(until);
     int rc = 0;
     while (rc == 0 && !was_set(&l))
-        rc = fmp_ec_wait(a, &e->ec, was_set, &l, &w);
+        rc = fmp_ec_wait(a, &e->ec, was_set, &l, w);
     return was_set(&l) ? 0 : rc;
 }

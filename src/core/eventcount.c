@@ -106,8 +106,9 @@ fmp_ec_wait(fmp_arena *a, fmp_eventcount *ec, fmp_ready_fn ready, void *arg, fmp
     int rc = fmp_futex_wait(&ec->word, word, end);
     if (rc != FMP_TIMEOUT)
         return rc;
-    w->slices++;
-    return end < w->until || ready(arg) ? 0 : FMP_TIMEOUT;
+    if (ready(arg))
+        return 0;
+    return end < w->until ? FMP_INTR : FMP_TIMEOUT;
 }
 
 void

@@ -42,18 +42,19 @@ typedef struct {
 
 typedef int (*fmp_ready_fn)(void *);
 
-/* One wait as seen by the waiter, through all its sleeps. */
+/* One wait as seen by the waiter, through all its sleeps and interruptions: made once, where the
+ * deadline is known, and passed down to whatever blocks. */
 typedef struct {
     fmp_time until;
     fmp_time slice; /* length of the next sleep */
     int spun;       /* spinning was tried already */
-    int slices;     /* sleeps that ended with their slice: time to ask who lives */
 } fmp_waiter;
 
 #define FMP_WAITER(deadline) ((fmp_waiter){.until = (deadline), .slice = 50 * FMP_MILLISECOND})
 
-/* Wait until ready(arg) is likely, or the next slice is over: 0, look again. FMP_TIMEOUT once the
- * deadline passed and it still isn't ready, FMP_INTR on a signal. */
+/* Wait until ready(arg) is likely: 0, look again. FMP_TIMEOUT once the deadline passed and it still isn't
+ * ready. FMP_INTR on a signal, and at the end of each slice: let signal handlers run, see who lives,
+ * then go on with the same waiter. */
 int fmp_ec_wait(fmp_arena *a, fmp_eventcount *ec, fmp_ready_fn ready, void *arg, fmp_waiter *w);
 
 /* Wake up to `count` waiters; after the state was changed. */

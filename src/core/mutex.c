@@ -19,40 +19,39 @@ take(fmp_arena *a, fmp_mutex *m, uint32_t from)
     return 1;
 }
 
-/* Step into a dead holder's place. */
+/* Step into a dead holder's place. Whoever only tries doesn't ask the system whether he is dead. */
 static int
-inherit(fmp_arena *a, fmp_mutex *m)
+inherit(fmp_arena *a, fmp_mutex *m, const fmp_waiter *w)
 {
     uint32_t owner = fmp_load(&m->owner);
-    if (owner == 0 || (m->flags & FMP_MUTEX_PLAIN) || fmp_owner_alive(a, owner) || !take(a, m, owner))
+    if (owner == 0 || (m->flags & FMP_MUTEX_PLAIN))
+        return 0;
+    int dead = w->until == FMP_NOW ? fmp_owner_known_dead(a, owner) : !fmp_owner_alive(a, owner);
+    if (!dead || !take(a, m, owner))
         return 0;
     m->depth = 0;
     return 1;
 }
 
 int
-fmp_mutex_lock(fmp_arena *a, fmp_mutex *m, fmp_time until)
+fmp_mutex_lock(fmp_arena *a, fmp_mutex *m, fmp_waiter *w)
 {
-    if (take(a, m, 0))
-        return 0;
-    fmp_waiter w = FMP_WAITER(until);
     for (;;) {
-        int asked = w.slices;
-        int rc = fmp_ec_wait(a, &m->ec, may_be_free, m, &w);
         if (take(a, m, 0))
             return 0;
-        if ((rc == FMP_TIMEOUT || w.slices != asked) && inherit(a, m))
-            return FMP_OWNER_DEAD;
-        if (rc != 0)
-            return rc;
+        int rc = fmp_ec_wait(a, &m->ec, may_be_free, m, w);
+        if (rc == 0)
+            continue;
+        return inherit(a, m, w) ? FMP_OWNER_DEAD : rc;
     }
 }
 
 int
 fmp_mutex_enter(fmp_arena *a, fmp_mutex *m)
 {
+    fmp_waiter w = FMP_WAITER(FMP_FOREVER);
     int rc;
-    while ((rc = fmp_mutex_lock(a, m, FMP_FOREVER)) != 0 && rc != FMP_OWNER_DEAD)
+    while ((rc = fmp_mutex_lock(a, m, &w)) != 0 && rc != FMP_OWNER_DEAD)
         ;
     return rc;
 }

@@ -30,7 +30,7 @@ typedef struct {
 } fmp_mutex;
 
 /* 0, FMP_OWNER_DEAD (held, repair), FMP_TIMEOUT or FMP_INTR. */
-int fmp_mutex_lock(fmp_arena *a, fmp_mutex *m, fmp_time until);
+int fmp_mutex_lock(fmp_arena *a, fmp_mutex *m, fmp_waiter *w);
 
 /* The same for the short critical sections inside the core: no deadline, signals wait. 0 or
  * FMP_OWNER_DEAD. */

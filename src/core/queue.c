@@ -128,15 +128,14 @@ enter_tail(fmp_arena *a, fmp_queue *q)
 }
 
 int
-fmp_queue_push(fmp_arena *a, fmp_queue *q, fmp_parcel *p, fmp_time until, uint64_t *number)
+fmp_queue_push(fmp_arena *a, fmp_queue *q, fmp_parcel *p, fmp_waiter *w, uint64_t *number)
 {
-    fmp_waiter w = FMP_WAITER(until);
     for (;;) {
         enter_tail(a, q);
         if (has_room(q))
             break;
         fmp_mutex_unlock(&q->tail_lock);
-        int rc = fmp_ec_wait(a, &q->space, has_room, q, &w);
+        int rc = fmp_ec_wait(a, &q->space, has_room, q, w);
         if (rc != 0)
             return rc;
     }
@@ -251,9 +250,8 @@ advance(fmp_arena *a, fmp_queue *q, fmp_ref receipt, fmp_message *m, fmp_ref *ol
 }
 
 int
-fmp_queue_take(fmp_arena *a, fmp_queue *q, fmp_time until, fmp_ref receipt, fmp_message *m)
+fmp_queue_take(fmp_arena *a, fmp_queue *q, fmp_waiter *w, fmp_ref receipt, fmp_message *m)
 {
-    fmp_waiter w = FMP_WAITER(until);
     for (;;) {
         if (has_items(q)) {
             enter_head(a, q);
@@ -261,7 +259,7 @@ fmp_queue_take(fmp_arena *a, fmp_queue *q, fmp_time until, fmp_ref receipt, fmp_
                 break;
             fmp_mutex_unlock(&q->head_lock);
         }
-        int rc = fmp_ec_wait(a, &q->items, has_items, q, &w);
+        int rc = fmp_ec_wait(a, &q->items, has_items, q, w);
         if (rc != 0)
             return rc;
     }
@@ -320,11 +318,10 @@ fmp_queue_task_done(fmp_queue *q)
 }
 
 int
-fmp_queue_join(fmp_arena *a, fmp_queue *q, fmp_time until)
+fmp_queue_join(fmp_arena *a, fmp_queue *q, fmp_waiter *w)
 {
-    fmp_waiter w = FMP_WAITER(until);
     int rc = 0;
     while (rc == 0 && !all_done(q))
-        rc = fmp_ec_wait(a, &q->idle, all_done, q, &w);
+        rc = fmp_ec_wait(a, &q->idle, all_done, q, w);
     return all_done(q) ? 0 : rc;
 }

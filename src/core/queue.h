@@ -94,11 +94,11 @@ void fmp_queue_discard(fmp_arena *a, fmp_parcel *p);
 
 /* Send it: its number in *number. FMP_TIMEOUT (or FMP_INTR) while the queue is full: the parcel is still
  * the caller's. */
-int fmp_queue_push(fmp_arena *a, fmp_queue *q, fmp_parcel *p, fmp_time until, uint64_t *number);
+int fmp_queue_push(fmp_arena *a, fmp_queue *q, fmp_parcel *p, fmp_waiter *w, uint64_t *number);
 
 /* Take the next message. FMP_TIMEOUT, FMP_INTR, -ENOMEM if it can't be mapped (it stays then). `receipt`
  * names a 64-bit word in the arena, or none (Q6). */
-int fmp_queue_take(fmp_arena *a, fmp_queue *q, fmp_time until, fmp_ref receipt, fmp_message *m);
+int fmp_queue_take(fmp_arena *a, fmp_queue *q, fmp_waiter *w, fmp_ref receipt, fmp_message *m);
 
 /* After its contents are used. */
 void fmp_message_done(fmp_arena *a, fmp_message *m);
@@ -120,6 +120,6 @@ fmp_queue_full(fmp_queue *q)
 int fmp_queue_task_done(fmp_queue *q);
 
 /* Wait until all tasks are finished. */
-int fmp_queue_join(fmp_arena *a, fmp_queue *q, fmp_time until);
+int fmp_queue_join(fmp_arena *a, fmp_queue *q, fmp_waiter *w);
 
 #endif

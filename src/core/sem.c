@@ -25,18 +25,15 @@ take(fmp_sem *s)
 }
 
 int
-fmp_sem_wait(fmp_arena *a, fmp_sem *s, fmp_time until)
+fmp_sem_wait(fmp_arena *a, fmp_sem *s, fmp_waiter *w)
 {
-    if (take(s))
-        return 0;
-    fmp_waiter w = FMP_WAITER(until);
-    for (;;) {
-        int rc = fmp_ec_wait(a, &s->ec, has_permit, s, &w);
-        if (take(s))
-            return 0;
+    int rc = 0;
+    while (!take(s)) {
         if (rc != 0)
             return rc;
+        rc = fmp_ec_wait(a, &s->ec, has_permit, s, w);
     }
+    return 0;
 }
 
 int

@@ -21,7 +21,7 @@ typedef struct {
 void fmp_sem_init(fmp_sem *s, uint32_t count, uint32_t max);
 
 /* Take a permit: 0, FMP_TIMEOUT or FMP_INTR. */
-int fmp_sem_wait(fmp_arena *a, fmp_sem *s, fmp_time until);
+int fmp_sem_wait(fmp_arena *a, fmp_sem *s, fmp_waiter *w);
 
 /* Give one back: 0, or FMP_FULL. */
 int fmp_sem_post(fmp_sem *s);

@@ -60,6 +60,9 @@ int fmp_process_open(pid_t pid);
 /* The calling thread, as the system numbers it: never 0, unique among living threads. */
 uint32_t fmp_thread_id(void);
 
+/* How many threads this process has; 0 if that cannot be told. */
+uint32_t fmp_process_thread_count(void);
+
 /* How many processors this process may use: affinity mask and control group, at least 1. */
 uint32_t fmp_cpu_count(void);
 

@@ -1,0 +1,66 @@
+/* block_type.c: Block, zeroed shared memory with the buffer protocol. ctypes objects and memoryviews sit
+ * on it and keep it alive. */
+#include "binding/handle.h"
+
+static int
+block_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"size", NULL};
+    Py_ssize_t size;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "n:Block", names, &size))
+        return -1;
+    if (size < 0) {
+        PyErr_SetString(PyExc_ValueError, "size must not be negative");
+        return -1;
+    }
+    if (((HandleObject *)self)->object != NULL) { /* its memory may be in use */
+        PyErr_SetString(PyExc_RuntimeError, "Block.__init__() was called already");
+        return -1;
+    }
+    return handle_create((HandleObject *)self, FMP_PLAIN, (size_t)size);
+}
+
+static PyObject *
+block_size(HandleObject *self, void *Py_UNUSED(closure))
+{
+    return handle_check(self) < 0 ? NULL : PyLong_FromUnsignedLongLong(self->object->bytes);
+}
+
+static int
+block_get_buffer(PyObject *op, Py_buffer *view, int flags)
+{
+    HandleObject *self = (HandleObject *)op;
+    if (handle_check(self) < 0)
+        return -1;
+    return PyBuffer_FillInfo(view, op, self->body, (Py_ssize_t)self->object->bytes, 0, flags);
+}
+
+static PyMethodDef methods[] = {
+    {"__reduce__", handle_reduce, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef getset[] = {
+    {"size", (getter)block_size, NULL, "Bytes.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef members[] = {HANDLE_MEMBERS, {NULL, 0, 0, 0, NULL}};
+
+PyType_Spec block_spec = {
+    .name = "fastmp._core.Block",
+    .basicsize = sizeof(HandleObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots =
+        (PyType_Slot[]){
+            {Py_tp_doc, "Block(size)\n--\n\nZeroed shared memory of `size` bytes."},
+            {Py_tp_new, handle_new},
+            {Py_tp_init, block_init},
+            {Py_tp_dealloc, handle_dealloc},
+            {Py_tp_methods, methods},
+            {Py_tp_getset, getset},
+            {Py_tp_members, members},
+            {Py_bf_getbuffer, block_get_buffer},
+            {0, NULL},
+        },
+};

@@ -1,0 +1,31 @@
+#include "binding/codec.h"
+
+int
+codec_encode(module_state *state, PyObject *obj, Py_buffer *contents)
+{
+    if (state->dumps == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "fastmp.reduction was not imported");
+        return -1;
+    }
+    PyObject *pickled = PyObject_CallOneArg(state->dumps, obj);
+    if (pickled == NULL)
+        return -1;
+    int rc = PyObject_GetBuffer(pickled, contents, PyBUF_SIMPLE);
+    Py_DECREF(pickled);
+    return rc;
+}
+
+PyObject *
+codec_decode(module_state *state, const void *data, Py_ssize_t bytes)
+{
+    if (state->loads == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "fastmp.reduction was not imported");
+        return NULL;
+    }
+    PyObject *view = PyMemoryView_FromMemory((char *)data, bytes, PyBUF_READ);
+    if (view == NULL)
+        return NULL;
+    PyObject *obj = PyObject_CallOneArg(state->loads, view);
+    Py_DECREF(view);
+    return obj;
+}

@@ -1,0 +1,20 @@
+/* codec.h: objects to message contents and back.
+ *
+ * Today that is the pickler which reduction.py set (ForkingPickler's). Whatever is added, a native form
+ * for small values or buffers out of band, is added here and told apart by the message's kind. */
+#ifndef FMP_BINDING_CODEC_H
+#define FMP_BINDING_CODEC_H
+
+#include "binding/state.h"
+
+/* The first word about a message's contents. */
+enum { MESSAGE_PICKLE, MESSAGE_BYTES };
+
+/* The contents of a message for obj, as a buffer to be released: 0, or -1 with what pickling raised. */
+int codec_encode(module_state *state, PyObject *obj, Py_buffer *contents);
+
+/* The object that a message's contents stand for; NULL with what unpickling raised. They are not looked
+ * at after it returned. */
+PyObject *codec_decode(module_state *state, const void *data, Py_ssize_t bytes);
+
+#endif

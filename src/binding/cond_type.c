@@ -1,0 +1,303 @@
+/* cond_type.c: Condition. It waits with the lock that it was given (or an RLock of its own) let go, and
+ * has it again, to the same depth, when wait() returns or raises. */
+#include "binding/lock_type.h"
+#include "core/cond.h"
+
+typedef struct {
+    HandleObject handle;
+    HandleObject *lock; /* a Lock or RLock */
+} ConditionObject;
+
+static fmp_cond *
+cond_of(ConditionObject *self)
+{
+    return self->handle.body;
+}
+
+static int
+check(ConditionObject *self)
+{
+    return handle_check(&self->handle);
+}
+
+static int
+check_lock_held(ConditionObject *self, const char *message)
+{
+    if (check(self) < 0)
+        return -1;
+    if (fmp_mutex_mine(self->lock->arena, lock_mutex(self->lock)))
+        return 0;
+    PyErr_SetString(PyExc_AssertionError, message);
+    return -1;
+}
+
+static int
+condition_init(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"lock", "ctx", NULL};
+    ConditionObject *self = (ConditionObject *)op;
+    module_state *state = self->handle.state;
+    PyObject *lock = Py_None, *ctx;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$O:Condition", names, &lock, &ctx))
+        return -1;
+    if (lock == Py_None || PyObject_Not(lock) == 1)
+        lock = PyObject_CallNoArgs((PyObject *)state->RLock);
+    else
+        Py_INCREF(lock);
+    if (lock == NULL)
+        return -1;
+    if (!PyObject_TypeCheck(lock, state->Lock) && !PyObject_TypeCheck(lock, state->RLock)) {
+        PyErr_Format(PyExc_TypeError, "Condition needs a fastmp Lock or RLock, not %.200s", Py_TYPE(lock)->tp_name);
+        Py_DECREF(lock);
+        return -1;
+    }
+    if (handle_check((HandleObject *)lock) < 0 ||
+        handle_create(&self->handle, FMP_CONDITION, sizeof(fmp_cond)) < 0) {
+        Py_DECREF(lock);
+        return -1;
+    }
+    HandleObject *old = self->lock;
+    self->lock = (HandleObject *)lock;
+    Py_XDECREF(old);
+    return 0;
+}
+
+/* ---- waiting ------------------------------------------------------------------------------------- */
+
+struct sleep {
+    ConditionObject *self;
+    fmp_ref node;
+};
+
+static int
+cond_blocking(void *arg, fmp_waiter *w)
+{
+    struct sleep *s = arg;
+    return fmp_cond_sleep(s->self->handle.arena, cond_of(s->self), s->node, w);
+}
+
+/* Sleep on the node: 1 notified, 0 the deadline passed, -1 a signal handler raised. A notification that
+ * finds a waiter who gives up is passed on by him, once he has the lock again: *pass_on. */
+static int
+sleep_on(struct sleep *s, fmp_time until, int *pass_on)
+{
+    fmp_waiter w = FMP_WAITER(until);
+    int rc;
+    *pass_on = 0;
+    if (wait_without_gil(cond_blocking, s, &w, &rc) == 0)
+        return rc == 0;
+    w = FMP_WAITER(FMP_NOW);
+    *pass_on = cond_blocking(s, &w) == 0;
+    return -1;
+}
+
+/* Take the lock again, keeping an exception that is set: 0, or -1 if a signal handler raised. */
+static int
+reacquire(HandleObject *lock, uint32_t depth)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (lock_acquire_until(lock, FMP_FOREVER) < 0) {
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+        return -1;
+    }
+    lock_mutex(lock)->depth = depth;
+    PyErr_Restore(type, value, traceback);
+    return 0;
+}
+
+/* 1 notified, 0 the deadline passed, -1 an exception. The lock is held. */
+static int
+wait_until(ConditionObject *self, fmp_time until)
+{
+    struct sleep s = {.self = self};
+    fmp_mutex *mutex = lock_mutex(self->lock);
+    int pass_on, rc = fmp_cond_enter(self->handle.arena, cond_of(self), &s.node);
+    if (rc < 0) {
+        raise_rc(self->handle.state, rc);
+        return -1;
+    }
+    uint32_t depth = mutex->depth;
+    mutex->depth = 0;
+    fmp_mutex_unlock(mutex);
+    int outcome = sleep_on(&s, until, &pass_on);
+    if (reacquire(self->lock, depth) < 0)
+        outcome = -1;
+    if (pass_on)
+        fmp_cond_notify(self->handle.arena, cond_of(self), 1);
+    return outcome;
+}
+
+static PyObject *
+cond_wait(ConditionObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const args_spec spec = {"wait", {"timeout"}, 0};
+    PyObject *timeout;
+    fmp_time until;
+    if (check_lock_held(self, "must acquire() condition before using wait()") < 0 ||
+        args_parse(&spec, args, nargs, kwnames, &timeout) < 0 || args_deadline(timeout, &until) < 0)
+        return NULL;
+    int outcome = wait_until(self, until);
+    return outcome < 0 ? NULL : PyBool_FromLong(outcome);
+}
+
+static PyObject *
+cond_wait_for(ConditionObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const args_spec spec = {"wait_for", {"predicate", "timeout"}, 1};
+    PyObject *given[2];
+    fmp_time until;
+    if (check(self) < 0 || args_parse(&spec, args, nargs, kwnames, given) < 0 ||
+        args_deadline(given[1], &until) < 0)
+        return NULL;
+    for (;;) {
+        PyObject *result = PyObject_CallNoArgs(given[0]);
+        int truth = result == NULL ? -1 : PyObject_IsTrue(result);
+        if (truth > 0 || (truth == 0 && until != FMP_FOREVER && fmp_clock() >= until))
+            return result;
+        Py_XDECREF(result);
+        if (truth < 0 || check_lock_held(self, "must acquire() condition before using wait()") < 0 ||
+            wait_until(self, until) < 0)
+            return NULL;
+    }
+}
+
+/* ---- notifying --------------------------------------------------------------------------------------- */
+
+static PyObject *
+notify(ConditionObject *self, uint32_t count)
+{
+    if (check_lock_held(self, "lock is not owned") < 0)
+        return NULL;
+    fmp_cond_notify(self->handle.arena, cond_of(self), count);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+cond_notify(ConditionObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const args_spec spec = {"notify", {"n"}, 0};
+    PyObject *given;
+    if (args_parse(&spec, args, nargs, kwnames, &given) < 0)
+        return NULL;
+    long long n = given == NULL ? 1 : PyLong_AsLongLong(given);
+    if (n == -1 && PyErr_Occurred())
+        return NULL;
+    return notify(self, n < 0 ? 0 : n > UINT32_MAX ? UINT32_MAX : (uint32_t)n);
+}
+
+static PyObject *
+cond_notify_all(ConditionObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return notify(self, UINT32_MAX);
+}
+
+/* ---- the lock, as the condition's own ------------------------------------------------------------------ */
+
+static PyObject *
+cond_lock_attribute(ConditionObject *self, void *name)
+{
+    return check(self) < 0 ? NULL : PyObject_GetAttrString((PyObject *)self->lock, name);
+}
+
+static PyObject *
+cond_enter(ConditionObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return check(self) < 0 ? NULL : PyObject_CallMethod((PyObject *)self->lock, "__enter__", NULL);
+}
+
+static PyObject *
+cond_exit(ConditionObject *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(nargs))
+{
+    return check(self) < 0 ? NULL : PyObject_CallMethod((PyObject *)self->lock, "release", NULL);
+}
+
+static PyObject *
+condition_repr(PyObject *op)
+{
+    ConditionObject *self = (ConditionObject *)op;
+    PyObject *name = check(self) < 0 ? NULL : PyType_GetName(Py_TYPE(op));
+    if (name == NULL)
+        return NULL;
+    PyObject *result = PyUnicode_FromFormat("<%U(%R, %u)>", name, self->lock,
+                                            (unsigned)fmp_load(&cond_of(self)->waiters));
+    Py_DECREF(name);
+    return result;
+}
+
+/* ---- the type --------------------------------------------------------------------------------------------- */
+
+static int
+condition_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(((ConditionObject *)op)->lock);
+    return 0;
+}
+
+static int
+condition_clear(PyObject *op)
+{
+    Py_CLEAR(((ConditionObject *)op)->lock);
+    return 0;
+}
+
+static void
+condition_dealloc(PyObject *op)
+{
+    PyObject_GC_UnTrack(op);
+    condition_clear(op);
+    handle_dealloc(op);
+}
+
+static PyMethodDef methods[] = {
+    {"wait", (PyCFunction)(void (*)(void))cond_wait, METH_FASTCALL | METH_KEYWORDS,
+     "wait($self, /, timeout=None)\n--\n\n"
+     "Let the lock go, wait to be notified, take it again; return whether a notification came within\n"
+     "`timeout` seconds."},
+    {"wait_for", (PyCFunction)(void (*)(void))cond_wait_for, METH_FASTCALL | METH_KEYWORDS,
+     "wait_for($self, /, predicate, timeout=None)\n--\n\n"
+     "Wait until predicate() is true, or `timeout` seconds; return what it returned last."},
+    {"notify", (PyCFunction)(void (*)(void))cond_notify, METH_FASTCALL | METH_KEYWORDS,
+     "notify($self, /, n=1)\n--\n\nWake up to n of those who wait, first come first served."},
+    {"notify_all", (PyCFunction)cond_notify_all, METH_NOARGS, "notify_all($self, /)\n--\n\nWake all who wait."},
+    {"__enter__", (PyCFunction)cond_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
+    {"__exit__", (PyCFunction)(void (*)(void))cond_exit, METH_FASTCALL, "__exit__($self, /, *exc_info)\n--\n\n"},
+    {"__reduce__", handle_reduce, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef getset[] = {
+    {"acquire", (getter)cond_lock_attribute, NULL, "The lock's acquire.", "acquire"},
+    {"release", (getter)cond_lock_attribute, NULL, "The lock's release.", "release"},
+    {"locked", (getter)cond_lock_attribute, NULL, "The lock's locked.", "locked"},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef members[] = {
+    HANDLE_MEMBERS,
+    {"_lock", Py_T_OBJECT_EX, offsetof(ConditionObject, lock), Py_READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyType_Spec condition_spec = {
+    .name = "fastmp.synchronize.Condition",
+    .basicsize = sizeof(ConditionObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots =
+        (PyType_Slot[]){
+            {Py_tp_doc, "Condition(lock=None, *, ctx=None)\n--\n\nA condition variable over a Lock or RLock."},
+            {Py_tp_new, handle_new},
+            {Py_tp_init, condition_init},
+            {Py_tp_dealloc, condition_dealloc},
+            {Py_tp_traverse, condition_traverse},
+            {Py_tp_clear, condition_clear},
+            {Py_tp_repr, condition_repr},
+            {Py_tp_methods, methods},
+            {Py_tp_getset, getset},
+            {Py_tp_members, members},
+            {0, NULL},
+        },
+};

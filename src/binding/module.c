@@ -1,0 +1,195 @@
+/* module.c: the module fastmp._core: its types, exceptions and few functions. */
+#include "binding/child_type.h"
+#include "binding/errors.h"
+#include "core/owner.h"
+#include "core/sem.h"
+
+static PyObject *
+set_pickler(PyObject *module, PyObject *args)
+{
+    module_state *state = PyModule_GetState(module);
+    PyObject *dumps, *loads;
+    if (!PyArg_ParseTuple(args, "OO:set_pickler", &dumps, &loads))
+        return NULL;
+    Py_XSETREF(state->dumps, Py_NewRef(dumps));
+    Py_XSETREF(state->loads, Py_NewRef(loads));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+set_current_process(PyObject *module, PyObject *current_process)
+{
+    module_state *state = PyModule_GetState(module);
+    Py_XSETREF(state->current_process, Py_NewRef(current_process));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+cpu_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromUnsignedLong(fmp_cpu_count());
+}
+
+static PyObject *
+arena_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    fmp_arena *arena = fmp_here();
+    if (arena == NULL)
+        return NULL;
+    uint64_t blocks, bytes;
+    fmp_object_sweep(arena);
+    fmp_heap_usage(arena, &blocks, &bytes);
+    return Py_BuildValue("{s:K,s:K,s:I,s:I}", "blocks", (unsigned long long)blocks, "bytes",
+                         (unsigned long long)bytes, "objects", (unsigned)fmp_object_count(arena), "owners",
+                         (unsigned)fmp_owner_count(arena));
+}
+
+static PyObject *
+socket_pair(PyObject *module, PyObject *duplex)
+{
+    int sockets[2], two_way = PyObject_IsTrue(duplex);
+    if (two_way < 0)
+        return NULL;
+    int rc = fmp_fd_pair(sockets, two_way);
+    if (rc < 0)
+        return raise_rc(PyModule_GetState(module), rc);
+    return Py_BuildValue("(ii)", sockets[0], sockets[1]);
+}
+
+static PyMethodDef functions[] = {
+    {"fork", child_fork, METH_NOARGS,
+     "fork($module, /)\n--\n\nFork as os.fork() does: a Child in the parent, None in the child."},
+    {"leave", child_leave, METH_NOARGS,
+     "leave($module, /)\n--\n\nGive up, in a child about to end, all that it holds in the arena."},
+    {"set_pickler", set_pickler, METH_VARARGS,
+     "set_pickler($module, dumps, loads, /)\n--\n\nWhat turns objects into messages and back."},
+    {"set_current_process", set_current_process, METH_O,
+     "set_current_process($module, current_process, /)\n--\n\nWhat tells this process's name to reprs."},
+    {"cpu_count", cpu_count, METH_NOARGS,
+     "cpu_count($module, /)\n--\n\nProcessors this process may use, at least 1."},
+    {"arena_info", arena_info, METH_NOARGS, "arena_info($module, /)\n--\n\nFigures of the arena."},
+    {"socket_pair", socket_pair, METH_O,
+     "socket_pair($module, duplex, /)\n--\n\nTwo connected stream sockets, as descriptors."},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- making the module ------------------------------------------------------------------------ */
+
+static int
+add_type(PyObject *module, PyType_Spec *spec, PyObject *bases, PyTypeObject **field)
+{
+    *field = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, bases);
+    return *field == NULL ? -1 : PyModule_AddType(module, *field);
+}
+
+static int
+add_types(PyObject *module, module_state *state)
+{
+#define X(name, spec)                                                                                    \
+    if (add_type(module, &spec, NULL, &state->name) < 0)                                                 \
+        return -1;
+    STATE_TYPES(X)
+#undef X
+    return add_type(module, &bounded_semaphore_spec, (PyObject *)state->Semaphore, &state->BoundedSemaphore);
+}
+
+/* An exception whose home, as users see it, is fastmp.context. */
+static int
+add_exception(PyObject *module, const char *name, PyObject *base, PyObject **field)
+{
+    char full_name[64];
+    PyOS_snprintf(full_name, sizeof(full_name), "fastmp.context.%s", name);
+    *field = PyErr_NewException(full_name, base, NULL);
+    return *field == NULL ? -1 : PyModule_AddObjectRef(module, name, *field);
+}
+
+static int
+add_exceptions(PyObject *module, module_state *state)
+{
+    if (add_exception(module, "ProcessError", NULL, &state->ProcessError) < 0)
+        return -1;
+    PyObject *base = state->ProcessError;
+    if (add_exception(module, "BufferTooShort", base, &state->BufferTooShort) < 0 ||
+        add_exception(module, "TimeoutError", base, &state->TimeoutError) < 0)
+        return -1;
+    return add_exception(module, "AuthenticationError", base, &state->AuthenticationError);
+}
+
+static int
+borrow(const char *module_name, const char *name, PyObject **field)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    if (module == NULL)
+        return -1;
+    *field = PyObject_GetAttrString(module, name);
+    Py_DECREF(module);
+    return *field == NULL ? -1 : 0;
+}
+
+static int
+module_exec(PyObject *module)
+{
+    module_state *state = PyModule_GetState(module);
+    if (add_exceptions(module, state) < 0 || add_types(module, state) < 0 ||
+        borrow("threading", "BrokenBarrierError", &state->BrokenBarrierError) < 0 ||
+        borrow("queue", "Empty", &state->Empty) < 0 || borrow("queue", "Full", &state->Full) < 0)
+        return -1;
+    return PyModule_AddIntConstant(module, "SEM_VALUE_MAX", FMP_SEM_MAX);
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    module_state *state = PyModule_GetState(module);
+#define X(name, spec) Py_VISIT(state->name);
+    STATE_TYPES(X)
+#undef X
+    Py_VISIT(state->BoundedSemaphore);
+#define X(name) Py_VISIT(state->name);
+    STATE_OBJECTS(X)
+#undef X
+    return 0;
+}
+
+static int
+module_clear(PyObject *module)
+{
+    module_state *state = PyModule_GetState(module);
+#define X(name, spec) Py_CLEAR(state->name);
+    STATE_TYPES(X)
+#undef X
+    Py_CLEAR(state->BoundedSemaphore);
+#define X(name) Py_CLEAR(state->name);
+    STATE_OBJECTS(X)
+#undef X
+    return 0;
+}
+
+static void
+module_free(void *module)
+{
+    module_clear(module);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, module_exec},
+    {0, NULL},
+};
+
+struct PyModuleDef fmp_module = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "fastmp._core",
+    .m_doc = "The C core of fastmp.",
+    .m_size = sizeof(module_state),
+    .m_methods = functions,
+    .m_slots = slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC
+PyInit__core(void)
+{
+    return PyModuleDef_Init(&fmp_module);
+}

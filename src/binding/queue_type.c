@@ -1,0 +1,342 @@
+/* queue_type.c: MessageQueue, the core of Queue, JoinableQueue and SimpleQueue.
+ *
+ * put pickles in the caller's thread, straight before the message is sent, so errors are raised where
+ * they happen; there is no feeder thread, and what was put stays in the arena whatever becomes of the
+ * process that put it. */
+#include "binding/codec.h"
+#include "binding/handle.h"
+#include "core/queue.h"
+
+typedef struct {
+    HandleObject handle;
+    char closed; /* by this process */
+} QueueObject;
+
+static fmp_queue *
+queue_of(QueueObject *self)
+{
+    return self->handle.body;
+}
+
+static int
+queue_init(PyObject *op, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"maxsize", "maxbytes", NULL};
+    QueueObject *self = (QueueObject *)op;
+    Py_ssize_t maxsize = 0, maxbytes = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|nn", names, &maxsize, &maxbytes) ||
+        handle_create(&self->handle, FMP_QUEUE, sizeof(fmp_queue)) < 0)
+        return -1;
+    int rc = fmp_queue_init(self->handle.arena, queue_of(self), maxsize > 0 ? (uint64_t)maxsize : 0,
+                            maxbytes > 0 ? (uint64_t)maxbytes : 0);
+    self->closed = 0;
+    if (rc == 0)
+        return 0;
+    raise_rc(self->handle.state, rc);
+    return -1;
+}
+
+static int
+check_open(QueueObject *self)
+{
+    if (handle_check(&self->handle) < 0)
+        return -1;
+    if (!self->closed)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "Queue %R is closed", self);
+    return -1;
+}
+
+/* ---- sending ----------------------------------------------------------------------------------- */
+
+struct transfer {
+    QueueObject *self;
+    fmp_parcel parcel;
+    uint64_t number;
+    fmp_message message;
+};
+
+static int
+push_blocking(void *arg, fmp_waiter *w)
+{
+    struct transfer *t = arg;
+    return fmp_queue_push(t->self->handle.arena, queue_of(t->self), &t->parcel, w, &t->number);
+}
+
+/* Try with the GIL held, which is quick; then wait without it. */
+static int
+try_then_wait(blocking_fn fn, struct transfer *t, fmp_time until, int *rc)
+{
+    fmp_waiter w = FMP_WAITER(FMP_NOW);
+    *rc = fn(t, &w);
+    if (*rc != FMP_TIMEOUT || until == FMP_NOW)
+        return 0;
+    w = FMP_WAITER(until);
+    return wait_without_gil(fn, t, &w, rc);
+}
+
+#define COPY_WITHOUT_GIL ((size_t)1 << 16) /* bytes: from here on others may run meanwhile */
+
+static void
+copy_in(void *to, const void *from, size_t bytes)
+{
+    if (bytes < COPY_WITHOUT_GIL) {
+        memcpy(to, from, bytes);
+        return;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    memcpy(to, from, bytes);
+    Py_END_ALLOW_THREADS
+}
+
+/* Send a message: its number, or 0 with an exception. */
+static uint64_t
+send_contents(QueueObject *self, const Py_buffer *contents, uint32_t kind, fmp_time until)
+{
+    struct transfer t = {.self = self};
+    fmp_arena *a = self->handle.arena;
+    module_state *state = self->handle.state;
+    int rc = fmp_queue_prepare(a, (uint64_t)contents->len, kind, &t.parcel);
+    if (rc < 0) {
+        raise_rc(state, rc);
+        return 0;
+    }
+    copy_in(t.parcel.data, contents->buf, (size_t)contents->len);
+    if (try_then_wait(push_blocking, &t, until, &rc) == 0) {
+        if (rc == 0)
+            return t.number;
+        if (rc == FMP_TIMEOUT)
+            PyErr_SetNone(state->Full);
+        else
+            raise_rc(state, rc);
+    }
+    fmp_queue_discard(a, &t.parcel);
+    return 0;
+}
+
+static PyObject *
+queue_put(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const args_spec spec = {"put", {"obj", "block", "timeout"}, 1};
+    PyObject *given[3];
+    fmp_time until;
+    Py_buffer contents;
+    if (check_open(self) < 0 || args_parse(&spec, args, nargs, kwnames, given) < 0 ||
+        args_block(given[1], given[2], &until) < 0 || codec_encode(self->handle.state, given[0], &contents) < 0)
+        return NULL;
+    uint64_t number = send_contents(self, &contents, MESSAGE_PICKLE, until);
+    PyBuffer_Release(&contents);
+    if (number == 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+queue_put_bytes(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const args_spec spec = {"put_bytes", {"buf", "block", "timeout"}, 1};
+    PyObject *given[3];
+    fmp_time until;
+    Py_buffer contents;
+    if (check_open(self) < 0 || args_parse(&spec, args, nargs, kwnames, given) < 0 ||
+        args_block(given[1], given[2], &until) < 0 || PyObject_GetBuffer(given[0], &contents, PyBUF_SIMPLE) < 0)
+        return NULL;
+    uint64_t number = send_contents(self, &contents, MESSAGE_BYTES, until);
+    PyBuffer_Release(&contents);
+    return number == 0 ? NULL : PyLong_FromUnsignedLongLong(number);
+}
+
+/* ---- receiving ------------------------------------------------------------------------------------ */
+
+static int
+take_blocking(void *arg, fmp_waiter *w)
+{
+    struct transfer *t = arg;
+    return fmp_queue_take(t->self->handle.arena, queue_of(t->self), w, FMP_REF_NONE, &t->message);
+}
+
+static PyObject *
+decode_pickle(module_state *state, const fmp_message *m)
+{
+    return codec_decode(state, m->data, (Py_ssize_t)m->bytes);
+}
+
+static PyObject *
+decode_bytes(module_state *Py_UNUSED(state), const fmp_message *m)
+{
+    return PyBytes_FromStringAndSize(m->data, (Py_ssize_t)m->bytes);
+}
+
+static PyObject *
+receive(QueueObject *self, const args_spec *spec, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+        PyObject *(*decode)(module_state *, const fmp_message *))
+{
+    PyObject *given[2];
+    fmp_time until;
+    struct transfer t;
+    int rc;
+    if (check_open(self) < 0 || args_parse(spec, args, nargs, kwnames, given) < 0 ||
+        args_block(given[0], given[1], &until) < 0)
+        return NULL;
+    t.self = self;
+    if (try_then_wait(take_blocking, &t, until, &rc) < 0)
+        return NULL;
+    if (rc == FMP_TIMEOUT) {
+        PyErr_SetNone(self->handle.state->Empty);
+        return NULL;
+    }
+    if (rc != 0)
+        return raise_rc(self->handle.state, rc);
+    PyObject *result = decode(self->handle.state, &t.message);
+    fmp_message_done(self->handle.arena, &t.message);
+    return result;
+}
+
+static PyObject *
+queue_get(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const args_spec spec = {"get", {"block", "timeout"}, 0};
+    return receive(self, &spec, args, nargs, kwnames, decode_pickle);
+}
+
+static PyObject *
+queue_get_bytes(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const args_spec spec = {"get_bytes", {"block", "timeout"}, 0};
+    return receive(self, &spec, args, nargs, kwnames, decode_bytes);
+}
+
+/* ---- looking ----------------------------------------------------------------------------------------- */
+
+static PyObject *
+queue_qsize(QueueObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (handle_check(&self->handle) < 0)
+        return NULL;
+    return PyLong_FromUnsignedLongLong(fmp_queue_size(queue_of(self)));
+}
+
+static PyObject *
+queue_empty(QueueObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (handle_check(&self->handle) < 0)
+        return NULL;
+    if (self->closed) {
+        PyErr_SetString(PyExc_OSError, "handle is closed");
+        return NULL;
+    }
+    return PyBool_FromLong(fmp_queue_size(queue_of(self)) == 0);
+}
+
+static PyObject *
+queue_full(QueueObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (handle_check(&self->handle) < 0)
+        return NULL;
+    return PyBool_FromLong(fmp_queue_full(queue_of(self)));
+}
+
+static PyObject *
+queue_maxsize(QueueObject *self, void *Py_UNUSED(closure))
+{
+    if (handle_check(&self->handle) < 0)
+        return NULL;
+    return PyLong_FromUnsignedLongLong(queue_of(self)->most);
+}
+
+/* ---- tasks --------------------------------------------------------------------------------------------- */
+
+static PyObject *
+queue_task_done(QueueObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (handle_check(&self->handle) < 0)
+        return NULL;
+    if (fmp_queue_task_done(queue_of(self)) != 0) {
+        PyErr_SetString(PyExc_ValueError, "task_done() called too many times");
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static int
+join_blocking(void *arg, fmp_waiter *w)
+{
+    QueueObject *self = arg;
+    return fmp_queue_join(self->handle.arena, queue_of(self), w);
+}
+
+static PyObject *
+queue_join(QueueObject *self, PyObject *Py_UNUSED(ignored))
+{
+    fmp_waiter w = FMP_WAITER(FMP_FOREVER);
+    int rc;
+    if (handle_check(&self->handle) < 0 || wait_without_gil(join_blocking, self, &w, &rc) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* ---- closing --------------------------------------------------------------------------------------------- */
+
+static PyObject *
+queue_close(QueueObject *self, PyObject *Py_UNUSED(ignored))
+{
+    self->closed = 1;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+queue_closed(QueueObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->closed);
+}
+
+static PyMethodDef methods[] = {
+    {"put", (PyCFunction)(void (*)(void))queue_put, METH_FASTCALL | METH_KEYWORDS,
+     "put($self, /, obj, block=True, timeout=None)\n--\n\n"
+     "Pickle obj and send it. Raises queue.Full if there is no room within `timeout` seconds, and whatever\n"
+     "pickling raises."},
+    {"get", (PyCFunction)(void (*)(void))queue_get, METH_FASTCALL | METH_KEYWORDS,
+     "get($self, /, block=True, timeout=None)\n--\n\n"
+     "Take the next object. Raises queue.Empty if there is none within `timeout` seconds."},
+    {"put_bytes", (PyCFunction)(void (*)(void))queue_put_bytes, METH_FASTCALL | METH_KEYWORDS,
+     "put_bytes($self, /, buf, block=True, timeout=None)\n--\n\n"
+     "Send bytes as they are; return the message's number, counted from 1."},
+    {"get_bytes", (PyCFunction)(void (*)(void))queue_get_bytes, METH_FASTCALL | METH_KEYWORDS,
+     "get_bytes($self, /, block=True, timeout=None)\n--\n\nTake the next message as bytes."},
+    {"qsize", (PyCFunction)queue_qsize, METH_NOARGS, "qsize($self, /)\n--\n\nMessages in it now, exactly."},
+    {"empty", (PyCFunction)queue_empty, METH_NOARGS, "empty($self, /)\n--\n\nIs nothing in it now?"},
+    {"full", (PyCFunction)queue_full, METH_NOARGS, "full($self, /)\n--\n\nIs it at its bound now?"},
+    {"task_done", (PyCFunction)queue_task_done, METH_NOARGS,
+     "task_done($self, /)\n--\n\nOne object taken is dealt with. ValueError if none is outstanding."},
+    {"join", (PyCFunction)queue_join, METH_NOARGS,
+     "join($self, /)\n--\n\nWait until every object that was put is dealt with."},
+    {"close", (PyCFunction)queue_close, METH_NOARGS, "close($self, /)\n--\n\nThis process uses it no more."},
+    {"__reduce__", handle_reduce, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef getset[] = {
+    {"maxsize", (getter)queue_maxsize, NULL, "Most messages in it; 0 for no bound.", NULL},
+    {"closed", (getter)queue_closed, NULL, "Did this process close it?", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef members[] = {HANDLE_MEMBERS, {NULL, 0, 0, 0, NULL}};
+
+PyType_Spec queue_spec = {
+    .name = "fastmp._core.MessageQueue",
+    .basicsize = sizeof(QueueObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots =
+        (PyType_Slot[]){
+            {Py_tp_doc, "MessageQueue(maxsize=0, maxbytes=0)\n--\n\n"
+                        "Messages between processes, first in first out for each producer."},
+            {Py_tp_new, handle_new},
+            {Py_tp_init, queue_init},
+            {Py_tp_dealloc, handle_dealloc},
+            {Py_tp_methods, methods},
+            {Py_tp_getset, getset},
+            {Py_tp_members, members},
+            {0, NULL},
+        },
+};

@@ -1,0 +1,62 @@
+/* state.h: what the module keeps, listed once; and the one arena of this process.
+ *
+ * X(name) of STATE_OBJECTS becomes a field of module_state, is visited and cleared with it. Types are
+ * made by module.c from the specs declared at the end. */
+#ifndef FMP_BINDING_STATE_H
+#define FMP_BINDING_STATE_H
+
+#include "binding/compat.h"
+
+#include "core/object.h"
+
+#define STATE_TYPES(X)                                                                                  \
+    X(Lock, lock_spec)                                                                                  \
+    X(RLock, rlock_spec)                                                                                \
+    X(Semaphore, semaphore_spec)                                                                        \
+    X(Event, event_spec)                                                                                \
+    X(Condition, condition_spec)                                                                        \
+    X(Barrier, barrier_spec)                                                                            \
+    X(MessageQueue, queue_spec)                                                                         \
+    X(Block, block_spec)                                                                                \
+    X(Child, child_spec)
+
+#define STATE_OBJECTS(X)                                                                                \
+    X(ProcessError)                                                                                     \
+    X(BufferTooShort)                                                                                   \
+    X(TimeoutError)                                                                                     \
+    X(AuthenticationError)                                                                              \
+    X(BrokenBarrierError)                                                                               \
+    X(Empty)                                                                                            \
+    X(Full)                                                                                             \
+    X(dumps)                                                                                            \
+    X(loads)                                                                                            \
+    X(current_process)
+
+typedef struct {
+#define X(name, spec) PyTypeObject *name;
+    STATE_TYPES(X)
+#undef X
+    PyTypeObject *BoundedSemaphore;
+#define X(name) PyObject *name;
+    STATE_OBJECTS(X)
+#undef X
+} module_state;
+
+extern struct PyModuleDef fmp_module;
+
+/* The state of the module that `type`, or a base of it, belongs to. */
+static inline module_state *
+state_of_type(PyTypeObject *type)
+{
+    return PyModule_GetState(PyType_GetModuleByDef(type, &fmp_module));
+}
+
+/* The arena, made at first use: NULL with an exception if the system refuses it. */
+fmp_arena *fmp_here(void);
+
+#define X(name, spec) extern PyType_Spec spec;
+STATE_TYPES(X)
+#undef X
+extern PyType_Spec bounded_semaphore_spec;
+
+#endif

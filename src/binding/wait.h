@@ -1,0 +1,27 @@
+/* wait.h: the one place where the GIL is released to block, and where signals are handled.
+ *
+ * The core returns FMP_INTR on a signal, and now and then without one; the handlers run here, and the
+ * wait goes on with the same waiter unless one of them raised. */
+#ifndef FMP_BINDING_WAIT_H
+#define FMP_BINDING_WAIT_H
+
+#include "binding/state.h"
+#include "core/eventcount.h"
+
+typedef int (*blocking_fn)(void *arg, fmp_waiter *w);
+
+/* 0: *rc is the outcome, never FMP_INTR.   -1: a signal handler raised. */
+static inline int
+wait_without_gil(blocking_fn fn, void *arg, fmp_waiter *w, int *rc)
+{
+    do {
+        Py_BEGIN_ALLOW_THREADS
+        *rc = fn(arg, w);
+        Py_END_ALLOW_THREADS
+        if (*rc == FMP_INTR && PyErr_CheckSignals() < 0)
+            return -1;
+    } while (*rc == FMP_INTR);
+    return 0;
+}
+
+#endif
