@@ -327,4 +327,5 @@ _default_context = DefaultContext(_concrete_contexts["fork"])
 
 
 def _force_start_method(method: str) -> None:
-    _default_context._actual_context = _concrete_contexts[method]
+    if _default_context._actual_context is not _concrete_contexts[method]:
+        _default_context._actual_context = _concrete_contexts[method]

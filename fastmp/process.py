@@ -10,6 +10,7 @@ short: each object that is touched there costs the copy of a page.
 from __future__ import annotations
 
 import atexit
+import io
 import itertools
 import os
 import select
@@ -19,7 +20,7 @@ import threading
 import time
 from _weakrefset import WeakSet
 
-from . import _finalize, _logging
+from . import _core, _finalize, _logging
 from ._spawning import get_spawning_popen
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -44,6 +45,10 @@ def current_process() -> BaseProcess:
 
 def parent_process() -> BaseProcess | None:
     """The process that started this one; None in a main process."""
+    global _parent_process
+    child = _current_process
+    if _parent_process is None and child._parent_pid is not None:
+        _parent_process = _ParentProcess(child._parent_name, child._parent_pid, _parent_sentinel, _child_pid)
     return _parent_process
 
 
@@ -324,7 +329,7 @@ class _ParentProcess(BaseProcess):
     none, for a child whose parent has ended gets another one) it is a pidfd, made when first asked for.
     """
 
-    def __init__(self, name: str, pid: int | None, sentinel: int | None) -> None:
+    def __init__(self, name: str, pid: int, sentinel: int | None, child_pid: int) -> None:
         self._identity = ()
         self._name = name
         self._pid = pid
@@ -333,7 +338,7 @@ class _ParentProcess(BaseProcess):
         self._closed = False
         self._config = {}
         self._given_sentinel = sentinel
-        self._child_pid = os.getpid()
+        self._child_pid = child_pid  # the one whose parent it is; a fork of that may be asking
 
     def is_alive(self) -> bool:
         """Whether the process has not ended."""
@@ -358,7 +363,6 @@ class _ParentProcess(BaseProcess):
         return self._given_sentinel
 
     def _open_sentinel(self) -> int:
-        assert self._pid is not None
         try:
             sentinel = os.pidfd_open(self._pid)
         except ProcessLookupError:
@@ -398,27 +402,41 @@ def _current_name() -> str:
 
 def _become(process: BaseProcess, parent_sentinel: int | None) -> None:
     """In a new child: the module's view of the world is the child's from here on."""
-    global _current_process, _parent_process, _process_counter, _children, _siblings, _exiting
+    global _current_process, _parent_process, _parent_sentinel, _child_pid
+    global _process_counter, _children, _siblings, _exiting
     _exiting = False
     _process_counter = itertools.count(1)
     # The old set is kept: to drop it would touch every sibling, which the program holds mostly anyway.
     _siblings, _children = _children, set()
     _current_process = process
-    _parent_process = _ParentProcess(process._parent_name, process._parent_pid, parent_sentinel)
+    _parent_process, _parent_sentinel, _child_pid = None, parent_sentinel, os.getpid()
     _replace_stdin()
     threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
     _logging.name_records(_current_name)
 
 
+class _NoInput(io.RawIOBase):
+    """A file with nothing in it. It has a descriptor only if somebody asks for that."""
+
+    name = os.devnull
+    _fd: int | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        return 0
+
+    def fileno(self) -> int:
+        if self._fd is None:
+            self._fd = os.open(os.devnull, os.O_RDONLY)
+        return self._fd
+
+
 def _replace_stdin() -> None:
     """Children do not compete for the terminal: their standard input is empty."""
-    if sys.stdin is None:
-        return
-    try:  # noqa: SIM105
-        sys.stdin.close()
-        sys.stdin = open(os.open(os.devnull, os.O_RDONLY), encoding="utf-8", closefd=False)  # noqa: SIM115
-    except (OSError, ValueError):
-        pass  # there is no more of it to be had
+    if sys.stdin is not None:
+        sys.stdin = _no_input
 
 
 def _exit_status(code: object) -> int:
@@ -473,9 +491,13 @@ _exitcode_to_name = {
     if name.startswith("SIG") and not name.startswith("SIG_")
 }
 _current_process: BaseProcess = _MainProcess()
-_parent_process: BaseProcess | None = None
+_parent_process: BaseProcess | None = None  # made when it is asked for
+_parent_sentinel: int | None = None
+_child_pid = 0
+_no_input = io.TextIOWrapper(io.BufferedReader(_NoInput()), encoding="utf-8")  # made before any child
 _process_counter = itertools.count(1)
 _children: set[BaseProcess] = set()
 _siblings: set[BaseProcess] = set()
 _dangling: WeakSet[BaseProcess] = WeakSet()
+_core.set_current_process(current_process)
 atexit.register(_exit_function)

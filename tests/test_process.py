@@ -646,6 +646,19 @@ def test_parent_that_ended_before_it_is_asked_for():
     assert reader.recv() == (False, True)
 
 
+def test_a_fork_of_a_child_knows_the_parent_of_the_child():
+    def child():
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.write(writer, b"alive" if fastmp.parent_process().is_alive() else b"dead")
+            os._exit(0)
+        os.waitpid(pid, 0)
+        return os.read(reader, 10)
+
+    assert report(child) == b"alive"
+
+
 def test_dangling_processes_can_be_found():
     child = ctx.Process()
     assert child in process._dangling

@@ -84,19 +84,29 @@ fmp_process_open(pid_t pid)
     return fd < 0 ? -errno : (int)fd;
 }
 
+static _Thread_local uint32_t thread_id; /* 0 before it was asked for */
+
+static void
+forget_thread_id(void)
+{
+    thread_id = 0;
+}
+
+static void
+watch_forks(void)
+{
+    pthread_atfork(NULL, NULL, forget_thread_id);
+}
+
 uint32_t
 fmp_thread_id(void)
 {
-    static _Thread_local struct { /* the id goes stale in a forked child, so it is kept with its process */
-        pid_t process;
-        pid_t thread;
-    } cached;
-    pid_t process = getpid();
-    if (cached.process != process) {
-        cached.thread = (pid_t)syscall(SYS_gettid);
-        cached.process = process;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (thread_id == 0) {
+        pthread_once(&once, watch_forks);
+        thread_id = (uint32_t)syscall(SYS_gettid);
     }
-    return (uint32_t)cached.thread;
+    return thread_id;
 }
 
 uint32_t
