@@ -1,0 +1,219 @@
+"""How objects become messages, and how descriptors get from one process to another.
+
+`ForkingPickler` is a pickler with reducers of its own, which `register` adds to. What it consults is one
+table, made of three that may change at any time: copyreg's, the standard library's if a program uses that
+too, and ours, which wins. Ours is written through at once; the others are compared before each message,
+which costs less than looking through all three for each object.
+
+`dumps` is what every queue and pipe pays for, so it reuses picklers: making one and a file for it costs five
+times as much as pickling a small message. An idle pickler waits in a list, and taking it off the list is
+what makes it the taker's own: another thread, or a reducer that pickles in its turn, takes another one.
+Methods, built-in ones too, and functools.partial need no reducer here: pickle knows how by itself.
+"""
+
+from __future__ import annotations
+
+import array
+import copyreg
+import os
+import pickle
+import socket
+import sys
+
+from . import _core, _spawning
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import IO, Any, ClassVar, TypeAlias
+
+    Reducer: TypeAlias = Callable[[Any], Any]
+    Table: TypeAlias = dict[type, Reducer]
+
+__all__ = [
+    "HAVE_SEND_HANDLE",
+    "AbstractReducer",
+    "DupFd",
+    "ForkingPickler",
+    "dump",
+    "dumps",
+    "loads",
+    "recv_handle",
+    "recvfds",
+    "register",
+    "send_handle",
+    "sendfds",
+]
+
+HAVE_SEND_HANDLE = True
+SCALARS = frozenset({type(None), bool, int, float, str, bytes})  # can't contain what a reducer is for
+KEEP_BYTES = 1 << 16  # after a longer message its pickler is dropped: its memo may have grown as well
+
+_own: Table = {}  # what register() was told
+_merged: Table = {}  # what picklers consult: copyreg's, the standard library's, then _own
+_seen_copyreg: Table = {}  # copies of the first two, as they are in _merged
+_seen_standard: Table = {}
+
+_modules = sys.modules
+_this = _modules[__name__]
+_STANDARD = "multiprocessing.reduction"  # only if the program has loaded it; it may also be this very module
+
+
+def _merge() -> None:
+    """Bring the table up to date with those that others own."""
+    global _seen_copyreg, _seen_standard
+    module = _modules.get(_STANDARD, _this)
+    standard = {} if module is _this else module.ForkingPickler._extra_reducers
+    if copyreg.dispatch_table == _seen_copyreg and standard == _seen_standard:
+        return
+    _seen_copyreg, _seen_standard = dict(copyreg.dispatch_table), dict(standard)
+    fresh = {**_seen_copyreg, **_seen_standard, **_own}
+    _merged.update(fresh)  # in place, and never empty: picklers of other threads are reading it
+    for gone in _merged.keys() - fresh.keys():
+        del _merged[gone]
+
+
+class _Chunks(list[bytes]):
+    """A file for a pickler: what it writes, in pieces (one, unless there are large strings in it)."""
+
+    __slots__ = ()
+    write = list.append
+
+
+_idle: list[tuple[pickle.Pickler, _Chunks]] = []
+
+
+def dumps(obj: Any) -> bytes:
+    """The pickle of an object, by way of the registered reducers."""
+    if type(obj) in SCALARS:
+        return pickle.dumps(obj)
+    if copyreg.dispatch_table != _seen_copyreg or _modules.get(_STANDARD, _this) is not _this:
+        _merge()
+    try:
+        pickler, chunks = _idle.pop()
+    except IndexError:
+        chunks = _Chunks()
+        pickler = pickle.Pickler(chunks)
+        pickler.dispatch_table = _merged
+    pickler.dump(obj)  # one that failed is not used again
+    message = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    if len(message) <= KEEP_BYTES:
+        chunks.clear()
+        pickler.clear_memo()
+        _idle.append((pickler, chunks))
+    return message
+
+
+loads = pickle.loads
+
+
+class ForkingPickler(pickle.Pickler):
+    """A pickler that knows the registered reducers."""
+
+    _extra_reducers: ClassVar[Table] = _own
+
+    def __init__(self, file: IO[bytes], *args: Any, **kwargs: Any) -> None:
+        super().__init__(file, *args, **kwargs)
+        _merge()
+        self.dispatch_table = dict(_merged)
+
+    @classmethod
+    def register(cls, type: type, reduce: Reducer) -> None:
+        """Pickle objects of exactly this type by what `reduce(obj)` returns, from now on."""
+        _own[type] = reduce
+        _merged[type] = reduce
+
+    @classmethod
+    def dumps(cls, obj: Any, protocol: int | None = None) -> memoryview:
+        """The pickle of an object."""
+        if cls is ForkingPickler and protocol is None:
+            return memoryview(dumps(obj))
+        chunks = _Chunks()
+        cls(chunks, protocol).dump(obj)  # type: ignore[arg-type]  # a pickler needs no more than write()
+        return memoryview(b"".join(chunks))
+
+    loads = staticmethod(loads)
+
+
+register = ForkingPickler.register
+
+
+def dump(obj: Any, file: IO[bytes], protocol: int | None = None) -> None:
+    """Write the pickle of an object to a file."""
+    ForkingPickler(file, protocol).dump(obj)
+
+
+def sendfds(sock: socket.socket, fds: Sequence[int]) -> None:
+    """Send descriptors over a Unix socket. The one byte beside them is their number modulo 256."""
+    socket.send_fds(sock, [bytes([len(fds) % 256])], fds)
+
+
+def recvfds(sock: socket.socket, size: int) -> list[int]:
+    """Receive `size` descriptors that sendfds() sent. They are not inherited by programs executed later."""
+    room = socket.CMSG_SPACE(size * array.array("i").itemsize)
+    byte, messages, _, _ = sock.recvmsg(1, room, socket.MSG_CMSG_CLOEXEC)
+    if not byte and not messages:
+        raise EOFError
+    fds = array.array("i")
+    for level, kind, data in messages:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    if len(fds) != size or not byte or byte[0] != size % 256:
+        for fd in fds:
+            os.close(fd)
+        raise RuntimeError(f"Invalid data received: {len(fds)} descriptors, {size} were expected")
+    return list(fds)
+
+
+def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:
+    """Send a descriptor over a connection made of a Unix socket."""
+    with socket.fromfd(conn.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sendfds(sock, [handle])
+
+
+def recv_handle(conn: Any) -> int:
+    """Receive a descriptor that send_handle() sent."""
+    with socket.fromfd(conn.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        return recvfds(sock, 1)[0]
+
+
+def DupFd(fd: int) -> Any:
+    """A picklable stand-in for a descriptor: its detach() gives the one that the spawned child has."""
+    popen = _spawning.get_spawning_popen()
+    if popen is None:
+        raise RuntimeError(
+            "a descriptor can only be pickled while a process is being spawned, as one of its arguments;"
+            " to a process that already runs, send it with send_handle()"
+        )
+    return popen.DupFd(popen.duplicate_for_child(fd))
+
+
+def _reduce_socket(sock: socket.socket) -> tuple[Any, ...]:
+    return _rebuild_socket, (DupFd(sock.fileno()), sock.family, sock.type, sock.proto)
+
+
+def _rebuild_socket(handle: Any, family: int, kind: int, proto: int) -> socket.socket:
+    return socket.socket(family, kind, proto, fileno=handle.detach())
+
+
+class AbstractReducer:
+    """The names of this module as attributes: the base of a replacement for it (`context.reducer`)."""
+
+    ForkingPickler = ForkingPickler
+    HAVE_SEND_HANDLE = HAVE_SEND_HANDLE
+    register = staticmethod(register)
+    dump = staticmethod(dump)
+    send_handle = staticmethod(send_handle)
+    recv_handle = staticmethod(recv_handle)
+    sendfds = staticmethod(sendfds)
+    recvfds = staticmethod(recvfds)
+    DupFd = staticmethod(DupFd)
+    _reduce_socket = staticmethod(_reduce_socket)
+    _rebuild_socket = staticmethod(_rebuild_socket)
+
+    def __init__(self, *args: Any) -> None:
+        register(socket.socket, _reduce_socket)
+
+
+register(socket.socket, _reduce_socket)
+_core.set_pickler(dumps, loads)
