@@ -2,7 +2,7 @@
 
 A finalizer runs once: when it is called, when its object dies, or at the exit of the process that made
 it if it has an exit priority (highest first, then newest first). A forked child inherits neither the
-finalizers nor the duty to run them: `forget_finalizers` empties the registry.
+finalizers nor the duty to run them: its registry is emptied.
 A leaf: imports nothing of fastmp.
 """
 
@@ -98,8 +98,6 @@ def run_finalizers(minpriority: int | None = None) -> None:
     Without it this is the end: those without a priority are then dropped. A finalizer that raises is
     reported, the others still run.
     """
-    if not _finalizer_registry:
-        return
     due = [
         key for key in list(_finalizer_registry)
         if key[0] is not None and (minpriority is None or key[0] >= minpriority)
@@ -116,12 +114,6 @@ def run_finalizers(minpriority: int | None = None) -> None:
         _finalizer_registry.clear()
 
 
-def forget_finalizers() -> None:
-    """In a new child: the finalizers are the parent's business."""
-    if _finalizer_registry:
-        _finalizer_registry.clear()
-
-
 def register_after_fork(obj: T, func: Callable[[T], object]) -> None:
     """Call `func(obj)` in each child forked by fastmp while `obj` lives."""
     _afterfork_registry[next(_afterfork_counter), id(obj), func] = obj
@@ -129,8 +121,6 @@ def register_after_fork(obj: T, func: Callable[[T], object]) -> None:
 
 def run_after_forkers(report: Callable[[str, Exception], object]) -> None:
     """In a new child: call what was registered, oldest first; `report` hears of those that raise."""
-    if not _afterfork_registry:
-        return
     for (_, _, func), obj in sorted(_afterfork_registry.items(), key=lambda item: item[0][0]):
         try:
             func(obj)

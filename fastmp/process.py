@@ -9,6 +9,7 @@ short: each object that is touched there costs the copy of a page.
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import io
 import itertools
@@ -20,7 +21,8 @@ import threading
 import time
 from _weakrefset import WeakSet
 
-from . import _core, _finalize, _logging
+from . import _core, _logging
+from ._finalize import _afterfork_registry, _finalizer_registry, run_after_forkers, run_finalizers
 from ._spawning import get_spawning_popen
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -286,7 +288,8 @@ class BaseProcess:
             sys.stderr.write(f"Process {self.name}:\n")
             sys.__excepthook__(*sys.exc_info())
         finally:
-            threading._shutdown()  # type: ignore[attr-defined]
+            if _thread._count():  # otherwise there is nobody to wait for
+                threading._shutdown()  # type: ignore[attr-defined]
             _logging.info("process exiting with exitcode %d", exitcode)
             _flush_std_streams()
         return exitcode
@@ -294,8 +297,10 @@ class BaseProcess:
     @staticmethod
     def _after_fork() -> None:
         """In the child, before `run`: nothing that the parent was to do later is inherited."""
-        _finalize.forget_finalizers()
-        _finalize.run_after_forkers(_logging.info)
+        if _finalizer_registry:
+            _finalizer_registry.clear()
+        if _afterfork_registry:
+            run_after_forkers(_logging.info)
 
 
 class AuthenticationString(bytes):
@@ -472,8 +477,13 @@ def _exit_function() -> None:
         return
     _exiting = True
     _logging.info("process shutting down")
+    if _children or _finalizer_registry:
+        _finish()
+
+
+def _finish() -> None:
     _logging.debug("running all 'atexit' finalizers with priority >= 0")
-    _finalize.run_finalizers(0)
+    run_finalizers(0)
     for child in active_children():
         if child.daemon:
             _logging.info("calling terminate() for daemon %s", child.name)
@@ -482,7 +492,7 @@ def _exit_function() -> None:
         _logging.info("calling join() for process %s", child.name)
         child.join()
     _logging.debug("running the remaining 'atexit' finalizers")
-    _finalize.run_finalizers()
+    run_finalizers()
 
 
 _exitcode_to_name = {
