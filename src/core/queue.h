@@ -31,7 +31,7 @@
 
 #include "core/heap.h"
 
-#define FMP_MESSAGE_SHORT 480 /* with its node this fills a block of 544 or less: above, copying under
+#define FMP_MESSAGE_SHORT 448 /* with its node and the block's head 512 bytes: beyond that copying under
                                * the lock costs more than a second block */
 
 typedef struct {
