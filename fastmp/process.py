@@ -408,11 +408,11 @@ def _current_name() -> str:
 def _become(process: BaseProcess, parent_sentinel: int | None) -> None:
     """In a new child: the module's view of the world is the child's from here on."""
     global _current_process, _parent_process, _parent_sentinel, _child_pid
-    global _process_counter, _children, _siblings, _exiting
+    global _process_counter, _children, _relatives, _exiting
     _exiting = False
     _process_counter = itertools.count(1)
-    # The old set is kept: to drop it would touch every sibling, which the program holds mostly anyway.
-    _siblings, _children = _children, set()
+    # The old set is kept: to drop it would touch every sibling, which the program mostly holds anyway.
+    _relatives, _children = (_relatives, _children), set()
     _current_process = process
     _parent_process, _parent_sentinel, _child_pid = None, parent_sentinel, os.getpid()
     _replace_stdin()
@@ -507,7 +507,7 @@ _child_pid = 0
 _no_input = io.TextIOWrapper(io.BufferedReader(_NoInput()), encoding="utf-8")  # made before any child
 _process_counter = itertools.count(1)
 _children: set[BaseProcess] = set()
-_siblings: set[BaseProcess] = set()
+_relatives: tuple[object, ...] = ()  # children of the processes before this one
 _dangling: WeakSet[BaseProcess] = WeakSet()
 _core.set_current_process(current_process)
 atexit.register(_exit_function)

@@ -20,7 +20,8 @@ def square(x):
     return x * x
 
 def unlucky(x):
-    raise KeyError(x)
+    if x == 1:
+        raise KeyError(x)
 
 if __name__ == "__main__":
     print(Parallel(n_jobs=2)(delayed(square)(x) for x in range(10)))
@@ -65,7 +66,7 @@ def test_parallel_with_its_default_backend(tmp_path):
     )
     out, err = child.communicate(timeout=120)
     assert err == ""
-    assert out.splitlines() == ["[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]", "KeyError 0", "True"]
+    assert out.splitlines() == ["[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]", "KeyError 1", "True"]
     assert child.returncode == 0
     assert not left_over(child.pid)
 
