@@ -11,6 +11,27 @@
 #define Py_T_OBJECT_EX T_OBJECT_EX
 #define Py_T_PYSSIZET T_PYSSIZET
 #define Py_READONLY READONLY
+
+/* 3.12 made an exception one object. */
+static inline PyObject *
+PyErr_GetRaisedException(void)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (value != NULL && traceback != NULL)
+        PyException_SetTraceback(value, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+}
+
+static inline void
+PyErr_SetRaisedException(PyObject *value)
+{
+    PyObject *type = value == NULL ? NULL : Py_NewRef((PyObject *)Py_TYPE(value));
+    PyErr_Restore(type, value, value == NULL ? NULL : PyException_GetTraceback(value));
+}
 #endif
 
 #endif

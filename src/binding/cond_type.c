@@ -95,16 +95,13 @@ sleep_on(struct sleep *s, fmp_time until, int *pass_on)
 static int
 reacquire(HandleObject *lock, uint32_t depth)
 {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *exception = PyErr_GetRaisedException();
     if (lock_acquire_until(lock, FMP_FOREVER) < 0) {
-        Py_XDECREF(type);
-        Py_XDECREF(value);
-        Py_XDECREF(traceback);
+        Py_XDECREF(exception);
         return -1;
     }
     lock_mutex(lock)->depth = depth;
-    PyErr_Restore(type, value, traceback);
+    PyErr_SetRaisedException(exception);
     return 0;
 }
 

@@ -289,7 +289,6 @@ alloc_block(fmp_arena *a, uint64_t bytes, fmp_ref *ref, void **payload)
     fmp_mutex_unlock(&c->lock);
     if (head == NULL)
         return rc;
-    atomic_fetch_add_explicit(&c->used, 1, memory_order_relaxed);
     *ref = (fmp_ref){off + HEAD};
     *payload = (char *)head + HEAD;
     if (class_bytes(index) < LARGE)
@@ -423,75 +422,95 @@ fmp_heap_free(fmp_arena *a, fmp_ref ref)
     enter_class(a, c);
     push(c, off, head);
     fmp_mutex_unlock(&c->lock);
-    atomic_fetch_sub_explicit(&c->used, 1, memory_order_relaxed);
 }
 
-static void
-free_if_tagged(fmp_arena *a, fmp_ref ref, uint32_t dead)
+/* ---- all blocks -------------------------------------------------------------------------------------- */
+
+/* Called for a block or extent that is tagged, with its bytes. */
+typedef void (*visit_fn)(fmp_arena *a, fmp_ref ref, uint64_t bytes, void *arg);
+
+/* Not one of the fresh blocks, whose heads don't count (H3). Repairs the class by the way (H2). */
+static int
+counts(fmp_arena *a, fmp_size_class *c, uint64_t off)
 {
-    if (fmp_heap_retag(a, ref, dead, a->self))
-        fmp_heap_free(a, ref);
+    enter_class(a, c);
+    int yes = off < c->fresh || off >= c->fresh_end;
+    fmp_mutex_unlock(&c->lock);
+    return yes;
 }
 
-/* The blocks that the dead one had of the units at `start`, which belong to class index. */
+/* The units at `start`, which class index grew by. `tag` is the one looked for, or FREE for all others. */
 static void
-sweep_units(fmp_arena *a, uint64_t start, unsigned index, uint32_t dead)
+visit_units(fmp_arena *a, uint64_t start, unsigned index, uint32_t tag, visit_fn visit, void *arg)
 {
     fmp_size_class *c = &fmp_heap_of(a)->classes[index];
     uint64_t bytes = class_bytes(index), end = start + class_units(index) * FMP_UNIT_BYTES;
     if (fmp_arena_at(a, start) == NULL)
         return;
     for (uint64_t off = start; off + bytes <= end; off += bytes) {
-        fmp_block *head = fmp_arena_at(a, off);
-        if (fmp_peek(&head->tag) != dead)
-            continue;
-        enter_class(a, c); /* repairs it (H2), and shows which are fresh (H3) */
-        int counts = off < c->fresh || off >= c->fresh_end;
-        fmp_mutex_unlock(&c->lock);
-        if (counts)
-            free_if_tagged(a, (fmp_ref){off + HEAD}, dead);
+        uint32_t found = fmp_peek(&((fmp_block *)fmp_arena_at(a, off))->tag);
+        if (found != FMP_TAG_FREE && (tag == FMP_TAG_FREE || found == tag) && counts(a, c, off))
+            visit(a, (fmp_ref){off + HEAD}, bytes, arg);
     }
 }
 
 static void
-sweep_window(fmp_arena *a, uint32_t window, uint32_t dead)
+visit_window(fmp_arena *a, uint32_t window, uint32_t tag, visit_fn visit, void *arg)
 {
     const uint8_t *classes = unit_classes(a, window);
     for (uint32_t unit = 0; unit < FMP_WINDOW_UNITS; unit++) {
         if (classes[unit] != 0)
-            sweep_units(a, window * FMP_WINDOW_BYTES + unit * FMP_UNIT_BYTES, classes[unit] - 1u, dead);
+            visit_units(a, window * FMP_WINDOW_BYTES + unit * FMP_UNIT_BYTES, classes[unit] - 1u, tag, visit, arg);
     }
 }
 
-void
-fmp_heap_sweep(fmp_arena *a, uint32_t dead)
+static void
+visit_all(fmp_arena *a, uint32_t tag, visit_fn visit, void *arg)
 {
     fmp_heap *h = fmp_heap_of(a);
     for (uint32_t window = 0, step; window < h->top_window; window += step) {
         uint32_t use = window_use(h, window);
         step = use == FMP_WINDOW_EXTENT ? window_count(h, window) : 1;
+        fmp_ref extent = {(window * FMP_WINDOW_BYTES + HEAD) | FMP_REF_EXTENT};
         if (use == FMP_WINDOW_OF_UNITS)
-            sweep_window(a, window, dead);
+            visit_window(a, window, tag, visit, arg);
         else if (use == FMP_WINDOW_EXTENT)
-            free_if_tagged(a, (fmp_ref){(window * FMP_WINDOW_BYTES + HEAD) | FMP_REF_EXTENT}, dead);
+            visit(a, extent, step * FMP_WINDOW_BYTES, arg);
     }
+}
+
+static void
+free_if_dead(fmp_arena *a, fmp_ref ref, uint64_t bytes, void *arg)
+{
+    (void)bytes;
+    if (fmp_heap_retag(a, ref, *(uint32_t *)arg, a->self)) /* H1 */
+        fmp_heap_free(a, ref);
+}
+
+void
+fmp_heap_sweep(fmp_arena *a, uint32_t dead)
+{
+    visit_all(a, dead, free_if_dead, &dead);
+}
+
+struct usage {
+    uint64_t blocks, bytes;
+};
+
+static void
+add_usage(fmp_arena *a, fmp_ref ref, uint64_t bytes, void *arg)
+{
+    (void)a, (void)ref;
+    struct usage *u = arg;
+    u->blocks++;
+    u->bytes += bytes;
 }
 
 void
 fmp_heap_usage(fmp_arena *a, uint64_t *blocks, uint64_t *bytes)
 {
-    fmp_heap *h = fmp_heap_of(a);
-    *blocks = *bytes = 0;
-    for (unsigned i = 0; i < FMP_HEAP_CLASSES; i++) {
-        uint64_t used = fmp_peek(&h->classes[i].used);
-        *blocks += used;
-        *bytes += used * class_bytes(i);
-    }
-    for (uint32_t i = FMP_FIRST_FREE_WINDOW, step; i < h->top_window; i += step) {
-        step = window_use(h, i) == FMP_WINDOW_EXTENT ? window_count(h, i) : 1;
-        if (window_use(h, i) != FMP_WINDOW_EXTENT)
-            continue;
-        *blocks += 1;
-        *bytes += step * FMP_WINDOW_BYTES;
-    }
+    struct usage u = {0, 0};
+    visit_all(a, FMP_TAG_FREE, add_usage, &u);
+    *blocks = u.blocks;
+    *bytes = u.bytes;
 }

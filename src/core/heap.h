@@ -52,8 +52,7 @@ typedef struct {
     uint64_t moving;    /* H2 */
     uint64_t fresh;     /* the next never used block, and */
     uint64_t fresh_end; /* where they end */
-    _Atomic uint64_t used;   /* blocks handed out: a figure, no invariant hangs on it */
-    _Atomic uint64_t cached; /* bytes of free blocks that have pages: the same */
+    _Atomic uint64_t cached; /* bytes of free blocks that have pages, about: no invariant hangs on it */
 } fmp_size_class;
 
 /* What a window is used for, in bits 32..63 of its entry. Windows that hold units never change. The
@@ -102,7 +101,7 @@ int fmp_heap_retag(fmp_arena *a, fmp_ref ref, uint32_t from, uint32_t to);
 /* Free every block tagged by a process that is dead. */
 void fmp_heap_sweep(fmp_arena *a, uint32_t dead);
 
-/* Figures: blocks handed out, and bytes in them. */
+/* Blocks handed out, and the bytes in them, found by looking at every block. */
 void fmp_heap_usage(fmp_arena *a, uint64_t *blocks, uint64_t *bytes);
 
 #endif
