@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 __all__ = ["BaseManager", "BaseProxy", "SyncManager", "Token"]
 
 BACKLOG = 128
-ERRAND_SECONDS = 5.0  # for errands that nobody waits for: giving a reference back, ending the server
+ERRAND_SECONDS = 5.0  # for errands that nobody asked for: to take and give back references, to end the server
 RETRY_SECONDS = 0.05  # after an accept() that failed, mostly for want of descriptors
 REMOTE_NOTE = "Traceback of the manager's process:\n"
 
@@ -716,6 +716,21 @@ def _run_errand(
     patience: float | None = None,
 ) -> Any:
     """Let a server do something. With `patience`, give up after about that many seconds."""
+    conn, result = _begin_errand(address, authkey, client, name, args, kwds, patience)
+    conn.close()
+    return result
+
+
+def _begin_errand(
+    address: Address,
+    authkey: bytes,
+    client: Any,
+    name: str,
+    args: Any = (),
+    kwds: Any = {},  # noqa: B006
+    patience: float | None = None,
+) -> tuple[Any, Any]:
+    """As _run_errand, but for more to be said: the connection is returned with the result."""
     if patience is not None and client is connection.Client:
         conn = connection.Client(address, authkey=authkey, timeout=patience)
     else:
@@ -724,9 +739,10 @@ def _run_errand(
         conn.send((None, name, args, kwds))
         if patience is not None and not conn.poll(patience):
             raise TimeoutError(f"the manager at {address!r} does not answer")
-        return _receive_result(conn)
-    finally:
+        return conn, _receive_result(conn)
+    except BaseException:
         conn.close()
+        raise
 
 
 def _take_over(
@@ -804,8 +820,14 @@ class _Link:
         if not proxies or self.address in _servers:
             return
         try:
-            conn = self.client(self.address, authkey=proxies[0]._authkey)
-            idents = dispatch(conn, None, "lease", ([proxy._id for proxy in proxies],))
+            conn, idents = _begin_errand(
+                self.address,
+                proxies[0]._authkey,
+                self.client,
+                "lease",
+                ([proxy._id for proxy in proxies],),
+                patience=ERRAND_SECONDS,
+            )
         except Exception as e:  # the manager has ended, or knows no leases
             _logging.debug("no lease for a child: %s", e)
         else:

@@ -469,8 +469,8 @@ def test_wait_refuses_what_is_closed():
 
 def interrupted_wait(conn):
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    conn.send("waiting")
     try:
+        conn.send("waiting")
         wait([conn])
     except KeyboardInterrupt:
         conn.send("interrupted")
@@ -481,6 +481,7 @@ def test_wait_is_interrupted(ctx, finish):
     with ours, theirs:
         child = ctx.Process(target=interrupted_wait, args=(theirs,))
         child.start()
+        theirs.close()
         assert ours.recv() == "waiting"
         os.kill(child.pid, signal.SIGINT)
         assert ours.recv() == "interrupted"

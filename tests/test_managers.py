@@ -927,6 +927,18 @@ def test_stopped_manager_can_be_shut_down(ctx, monkeypatch):
     assert child.exitcode is not None
 
 
+def test_stopped_manager_does_not_hold_up_a_fork(manager, ctx, finish, monkeypatch):
+    monkeypatch.setattr(managers, "ERRAND_SECONDS", 0.1)
+    items = manager.list()
+    os.kill(manager._process.pid, signal.SIGSTOP)
+    child = ctx.Process(target=items.append, args=(1,))
+    child.start()
+    os.kill(manager._process.pid, signal.SIGCONT)
+    finish(child)
+    assert child.exitcode == 0
+    assert items[:] == [1]
+
+
 def test_interrupts_are_not_for_the_manager(manager):
     items = manager.list([1])
     os.kill(manager._process.pid, signal.SIGINT)
