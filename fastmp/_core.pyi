@@ -1,6 +1,6 @@
 """The C core of fastmp. Timeouts are in seconds; None waits for ever, zero or less tries once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Self, SupportsIndex, final
 
 from _typeshed import ReadableBuffer, WriteableBuffer
@@ -44,6 +44,9 @@ def set_pickler(dumps: Callable[[Any], ReadableBuffer], loads: Callable[[Readabl
 
 def set_current_process(current_process: Callable[[], Any]) -> None:
     """What tells the process object of this process, whose name reprs show; process.py sets it."""
+
+def set_typecodes(typecodes: dict[Any, str]) -> None:
+    """The ctypes types that are read and written in C, with their codes; sharedctypes.py sets them."""
 
 def cpu_count() -> int:
     """Processors this process may use: affinity mask and control group, at least 1."""
@@ -176,3 +179,38 @@ class Block:
     @property
     def size(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
+
+class SynchronizedBase:
+    """A ctypes object and the lock to use it under."""
+
+    def __init__(self, obj: Any, lock: Any = None, ctx: object = None) -> None: ...
+    @classmethod
+    def _allocate(cls, ctype: Any, lock: Any, initial: Iterable[Any], /) -> Self:
+        """On memory of its own. `ctype` has a typecode, or its items do; without a lock (None) the memory
+        has one. `initial` are the arguments that `ctype` would be called with."""
+    @property
+    def _obj(self) -> Any: ...
+    @property
+    def _lock(self) -> Any: ...
+    @property
+    def acquire(self) -> Callable[..., bool]: ...
+    @property
+    def release(self) -> Callable[[], None]: ...
+    def get_obj(self) -> Any: ...
+    def get_lock(self) -> Any: ...
+    def __enter__(self) -> bool: ...
+    def __exit__(self, *exc_info: object) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+class Synchronized(SynchronizedBase):
+    value: Any
+
+class SynchronizedArray(SynchronizedBase):
+    def __len__(self) -> int: ...
+    def __getitem__(self, key: SupportsIndex | slice, /) -> Any: ...
+    def __setitem__(self, key: SupportsIndex | slice, value: Any, /) -> None: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+class SynchronizedString(SynchronizedArray):
+    value: bytes
+    raw: bytes

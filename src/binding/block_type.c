@@ -1,6 +1,6 @@
 /* block_type.c: Block, zeroed shared memory with the buffer protocol. ctypes objects and memoryviews sit
- * on it and keep it alive. */
-#include "binding/handle.h"
+ * on it and keep it alive. A block is the whole of an arena object, or its end from some place on. */
+#include "binding/block_type.h"
 
 static int
 block_init(PyObject *self, PyObject *args, PyObject *kwargs)
@@ -20,10 +20,28 @@ block_init(PyObject *self, PyObject *args, PyObject *kwargs)
     return handle_create((HandleObject *)self, FMP_PLAIN, (size_t)size);
 }
 
+PyObject *
+block_over(HandleObject *owner, void *from)
+{
+    HandleObject *block = (HandleObject *)handle_new(owner->state->Block, NULL, NULL);
+    if (block == NULL)
+        return NULL;
+    handle_share(block, owner);
+    block->body = from;
+    return (PyObject *)block;
+}
+
+static uint64_t
+size_of(HandleObject *self)
+{
+    uint64_t before = (uint64_t)((char *)self->body - (char *)fmp_object_body(self->object));
+    return self->object->bytes - before;
+}
+
 static PyObject *
 block_size(HandleObject *self, void *Py_UNUSED(closure))
 {
-    return handle_check(self) < 0 ? NULL : PyLong_FromUnsignedLongLong(self->object->bytes);
+    return handle_check(self) < 0 ? NULL : PyLong_FromUnsignedLongLong(size_of(self));
 }
 
 static int
@@ -32,7 +50,7 @@ block_get_buffer(PyObject *op, Py_buffer *view, int flags)
     HandleObject *self = (HandleObject *)op;
     if (handle_check(self) < 0)
         return -1;
-    return PyBuffer_FillInfo(view, op, self->body, (Py_ssize_t)self->object->bytes, 0, flags);
+    return PyBuffer_FillInfo(view, op, self->body, (Py_ssize_t)size_of(self), 0, flags);
 }
 
 static PyMethodDef methods[] = {

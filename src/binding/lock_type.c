@@ -80,12 +80,18 @@ lock_enter(HandleObject *self, PyObject *Py_UNUSED(ignored))
     return bool_or_null(lock_acquire_until(self, FMP_FOREVER));
 }
 
+int
+lock_give_back(HandleObject *self)
+{
+    return fmp_mutex_unlock(lock_mutex(self));
+}
+
 static PyObject *
 lock_release(HandleObject *self, PyObject *Py_UNUSED(ignored))
 {
     if (handle_check(self) < 0)
         return NULL;
-    int rc = fmp_mutex_unlock(lock_mutex(self));
+    int rc = lock_give_back(self);
     if (rc != 0)
         return raise_rc(self->state, rc);
     Py_RETURN_NONE;
@@ -197,7 +203,16 @@ rlock_init(PyObject *self, PyObject *args, PyObject *kwargs)
     return init((HandleObject *)self, args, kwargs, "|$O:RLock", 0);
 }
 
-static int
+PyObject *
+rlock_over(HandleObject *owner)
+{
+    HandleObject *lock = (HandleObject *)handle_new(owner->state->RLock, NULL, NULL);
+    if (lock != NULL)
+        handle_share(lock, owner);
+    return (PyObject *)lock;
+}
+
+int
 rlock_acquire_until(HandleObject *self, fmp_time until)
 {
     if (fmp_mutex_mine(self->arena, lock_mutex(self))) {
@@ -227,15 +242,24 @@ rlock_enter(HandleObject *self, PyObject *Py_UNUSED(ignored))
     return bool_or_null(rlock_acquire_until(self, FMP_FOREVER));
 }
 
+int
+rlock_give_back(HandleObject *self)
+{
+    if (!fmp_mutex_mine(self->arena, lock_mutex(self)))
+        return FMP_NOT_OWNER;
+    if (--lock_mutex(self)->depth == 0)
+        fmp_mutex_unlock(lock_mutex(self));
+    return 0;
+}
+
 static PyObject *
 rlock_release(HandleObject *self, PyObject *Py_UNUSED(ignored))
 {
     if (handle_check(self) < 0)
         return NULL;
-    if (!fmp_mutex_mine(self->arena, lock_mutex(self)))
-        return raise_rc(self->state, FMP_NOT_OWNER);
-    if (--lock_mutex(self)->depth == 0)
-        fmp_mutex_unlock(lock_mutex(self));
+    int rc = rlock_give_back(self);
+    if (rc != 0)
+        return raise_rc(self->state, rc);
     Py_RETURN_NONE;
 }
 

@@ -25,6 +25,18 @@ set_current_process(PyObject *module, PyObject *current_process)
 }
 
 static PyObject *
+set_typecodes(PyObject *module, PyObject *typecodes)
+{
+    module_state *state = PyModule_GetState(module);
+    if (!PyDict_Check(typecodes)) {
+        PyErr_SetString(PyExc_TypeError, "typecodes must be a dict of ctypes types");
+        return NULL;
+    }
+    Py_XSETREF(state->typecodes, Py_NewRef(typecodes));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 cpu_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return PyLong_FromUnsignedLong(fmp_cpu_count());
@@ -65,6 +77,8 @@ static PyMethodDef functions[] = {
      "set_pickler($module, dumps, loads, /)\n--\n\nWhat turns objects into messages and back."},
     {"set_current_process", set_current_process, METH_O,
      "set_current_process($module, current_process, /)\n--\n\nWhat tells this process's name to reprs."},
+    {"set_typecodes", set_typecodes, METH_O,
+     "set_typecodes($module, typecodes, /)\n--\n\nThe ctypes types that are read and written in C."},
     {"cpu_count", cpu_count, METH_NOARGS,
      "cpu_count($module, /)\n--\n\nProcessors this process may use, at least 1."},
     {"arena_info", arena_info, METH_NOARGS, "arena_info($module, /)\n--\n\nFigures of the arena."},
@@ -90,7 +104,12 @@ add_types(PyObject *module, module_state *state)
         return -1;
     STATE_TYPES(X)
 #undef X
-    return add_type(module, &bounded_semaphore_spec, (PyObject *)state->Semaphore, &state->BoundedSemaphore);
+#define X(name, spec, base)                                                                              \
+    if (add_type(module, &spec, (PyObject *)state->base, &state->name) < 0)                              \
+        return -1;
+    STATE_SUBTYPES(X)
+#undef X
+    return 0;
 }
 
 /* An exception whose home, as users see it, is fastmp.context. */
@@ -144,7 +163,9 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 #define X(name, spec) Py_VISIT(state->name);
     STATE_TYPES(X)
 #undef X
-    Py_VISIT(state->BoundedSemaphore);
+#define X(name, spec, base) Py_VISIT(state->name);
+    STATE_SUBTYPES(X)
+#undef X
 #define X(name) Py_VISIT(state->name);
     STATE_OBJECTS(X)
 #undef X
@@ -158,7 +179,9 @@ module_clear(PyObject *module)
 #define X(name, spec) Py_CLEAR(state->name);
     STATE_TYPES(X)
 #undef X
-    Py_CLEAR(state->BoundedSemaphore);
+#define X(name, spec, base) Py_CLEAR(state->name);
+    STATE_SUBTYPES(X)
+#undef X
 #define X(name) Py_CLEAR(state->name);
     STATE_OBJECTS(X)
 #undef X

@@ -18,7 +18,15 @@
     X(Barrier, barrier_spec)                                                                            \
     X(MessageQueue, queue_spec)                                                                         \
     X(Block, block_spec)                                                                                \
+    X(SynchronizedBase, synchronized_base_spec)                                                         \
     X(Child, child_spec)
+
+/* Types that derive from one of these or from one before them. */
+#define STATE_SUBTYPES(X)                                                                               \
+    X(BoundedSemaphore, bounded_semaphore_spec, Semaphore)                                              \
+    X(Synchronized, synchronized_spec, SynchronizedBase)                                                \
+    X(SynchronizedArray, synchronized_array_spec, SynchronizedBase)                                     \
+    X(SynchronizedString, synchronized_string_spec, SynchronizedArray)
 
 #define STATE_OBJECTS(X)                                                                                \
     X(ProcessError)                                                                                     \
@@ -30,13 +38,16 @@
     X(Full)                                                                                             \
     X(dumps)                                                                                            \
     X(loads)                                                                                            \
-    X(current_process)
+    X(current_process)                                                                                  \
+    X(typecodes)
 
 typedef struct {
 #define X(name, spec) PyTypeObject *name;
     STATE_TYPES(X)
 #undef X
-    PyTypeObject *BoundedSemaphore;
+#define X(name, spec, base) PyTypeObject *name;
+    STATE_SUBTYPES(X)
+#undef X
 #define X(name) PyObject *name;
     STATE_OBJECTS(X)
 #undef X
@@ -57,6 +68,8 @@ fmp_arena *fmp_here(void);
 #define X(name, spec) extern PyType_Spec spec;
 STATE_TYPES(X)
 #undef X
-extern PyType_Spec bounded_semaphore_spec;
+#define X(name, spec, base) extern PyType_Spec spec;
+STATE_SUBTYPES(X)
+#undef X
 
 #endif

@@ -1,0 +1,48 @@
+/* synchronized.h: what Value's and Array's types are made of: cells, a lock, and a ctypes object on the
+ * cells for those who ask for one.
+ *
+ *   made by                memory                                  lock
+ *   _allocate(.., None)    one arena object: {mutex, cells}        that mutex; an RLock stands on it when
+ *                                                                  somebody asks
+ *   _allocate(.., lock)    the same                                the given one
+ *   __init__(obj, lock)    the ctypes object's                     the given one, or a new RLock
+ *
+ * Cells of a type with a typecode are read and written here, all others by way of the ctypes object. A
+ * plain fastmp Lock or RLock is taken by its mutex; of anything else acquire() and release() are called.
+ * What holds the memory (the RLock, the ctypes object's Block) does not refer to the value: no cycle. */
+#ifndef FMP_BINDING_SYNCHRONIZED_H
+#define FMP_BINDING_SYNCHRONIZED_H
+
+#include "binding/handle.h"
+#include "binding/typecode.h"
+
+typedef struct {
+    HandleObject handle; /* the arena object, none on a ctypes object's memory; its body begins with the mutex */
+    PyObject *ctype;     /* the type of obj; NULL until made */
+    PyObject *obj;       /* NULL until somebody asks */
+    PyObject *lock;      /* the same, if it is the memory's own */
+    HandleObject *guard; /* whose mutex the lock is: this handle or `lock`; NULL: call its methods */
+    int reentrant;       /* that mutex is an RLock's */
+    const typecode *code; /* NULL: ctypes reads and writes */
+    char *cells;
+    Py_ssize_t count; /* of cells */
+} SynchronizedObject;
+
+/* Take the lock: 0, or -1 with an exception. */
+int synchronized_enter(SynchronizedObject *self);
+
+/* Let it go, keeping an exception that is set if `failed`: -1 if one is set then, else 0. */
+int synchronized_leave(SynchronizedObject *self, int failed);
+
+/* The ctypes object. A borrowed reference. */
+PyObject *synchronized_obj(SynchronizedObject *self);
+
+/* A getter and a setter under the lock, for the ctypes object's attribute of that name. */
+PyObject *synchronized_get(SynchronizedObject *self, void *name);
+int synchronized_set(SynchronizedObject *self, PyObject *value, void *name);
+
+/* tp_traverse and tp_dealloc of the types that derive from SynchronizedBase. */
+int synchronized_traverse(PyObject *op, visitproc visit, void *arg);
+void synchronized_dealloc(PyObject *op);
+
+#endif
