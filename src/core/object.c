@@ -12,6 +12,7 @@
 #define KIND_SHIFT 2
 #define KIND_MASK UINT64_C(12)
 #define ROW_PAGE_OBJECTS (4096u * 8)
+#define SURVEY_EVERY (100 * FMP_MILLISECOND) /* it costs some 10 us for each process */
 
 _Static_assert(FMP_PLACE_OBJECTS + sizeof(fmp_object_table) <= FMP_PLACE_UNITS, "objects overlap the units");
 _Static_assert(FMP_OBJECT_MOST / 8 <= FMP_ROW_BYTES, "a row has a bit for each object");
@@ -342,11 +343,24 @@ copy_row(fmp_arena *a, uint32_t child)
     return 0;
 }
 
+/* Children that the user forked and reaped without telling anybody are found here, at the latest. */
+static void
+survey_now_and_then(fmp_arena *a)
+{
+    static fmp_time next;
+    fmp_time now = fmp_clock();
+    if (now < next)
+        return;
+    next = now + SURVEY_EVERY;
+    fmp_owner_survey(a);
+}
+
 static void
 prepare(void)
 {
     fmp_arena *a = forking;
     pthread_mutex_lock(&a->local);
+    survey_now_and_then(a);
     fmp_object_sweep(a);
     a->child = 0;
     int rc = fmp_owner_reserve(a, &a->child);
