@@ -166,21 +166,29 @@ def public_methods(obj: object) -> list[str]:
 
 
 class _StopEvent(threading.Event):
-    """An event with a descriptor that is readable once it is set."""
+    """An event with a descriptor that is readable once it is set, until close()."""
 
     def __init__(self) -> None:
         super().__init__()
+        self._guard = threading.Lock()
         self._fd = os.eventfd(0, os.EFD_CLOEXEC)
 
     def set(self) -> None:
         super().set()
-        os.eventfd_write(self._fd, 1)
+        with self._guard:
+            if self._fd >= 0:
+                os.eventfd_write(self._fd, 1)
 
     def fileno(self) -> int:
         return self._fd
 
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` may be gone at the end
-        close(self._fd)
+    def close(self, close: Callable[[int], None] = os.close) -> None:  # `os` may be gone at the end
+        with self._guard:
+            if self._fd >= 0:
+                close(self._fd)
+            self._fd = -1
+
+    __del__ = close
 
 
 class Server:
@@ -228,6 +236,8 @@ class Server:
         finally:
             _servers.pop(self.address, None)
             self.listener.close()
+            self.stop_event.set()
+            self.stop_event.close()
         sys.exit(0)
 
     def _accept_clients(self) -> None:
@@ -599,6 +609,7 @@ class BaseManager:
             _logging.info("manager still alive after terminate")
             child.kill()
             child.join()
+        child._popen.close()  # only its sentinel: the exit code stays
         state.value = State.SHUTDOWN
         _keys.pop(address, None)
 
