@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     # how to make the object, the names it exposes, typeids of what methods return, how to make the proxy
     Registered: TypeAlias = tuple[Any, Any, Any, Any]
     Registry: TypeAlias = dict[str, Registered]
+    T = TypeVar("T")
     ProxyClass = TypeVar("ProxyClass", bound="type[BaseProxy]")
 
 __all__ = ["BaseManager", "BaseProxy", "SyncManager", "Token"]
@@ -779,7 +780,7 @@ class _Link:
     def __init__(self, address: Address, client: Any) -> None:
         self.address = address
         self.client = client
-        self.proxies: weakref.WeakSet[BaseProxy] = weakref.WeakSet()
+        self.proxies: weakref.WeakValueDictionary[int, BaseProxy] = weakref.WeakValueDictionary()
         self.lease: _Lease | None = None  # of this process
         self._local = threading.local()  # .connection; .lease: for the child that this thread is forking
 
@@ -827,7 +828,7 @@ class _Link:
 
     def before_fork(self) -> None:
         """Take a lease for the child."""
-        proxies = list(self.proxies)
+        proxies = _living(self.proxies)
         if not proxies or self.address in _servers:
             return
         try:
@@ -885,13 +886,18 @@ class _Lease:
 _links: weakref.WeakValueDictionary[tuple[Address, Any], _Link] = weakref.WeakValueDictionary()
 
 
+def _living(values: weakref.WeakValueDictionary[Any, T]) -> list[T]:
+    """The values, also while other threads add some."""
+    return [value for ref in values.valuerefs() if (value := ref()) is not None]
+
+
 def _before_fork() -> None:
-    for link in list(_links.values()):
+    for link in _living(_links):
         link.before_fork()
 
 
 def _after_fork_in_parent() -> None:
-    for link in list(_links.values()):
+    for link in _living(_links):
         link.after_fork_in_parent()
 
 
@@ -899,7 +905,7 @@ def _after_fork_in_child() -> None:
     for server in _servers.values():
         server.after_fork()
     _servers.clear()
-    for link in list(_links.values()):
+    for link in _living(_links):
         link.after_fork_in_child()
 
 
@@ -941,7 +947,7 @@ class BaseProxy:
         self._ticket: str | None = None  # of the pickle it was loaded from, if it has no reference yet
         if incref:
             self._incref()
-        link.proxies.add(self)
+        link.proxies[id(self)] = self  # by id(): what proxies forward may include __hash__
         register_after_fork(self, BaseProxy._after_fork)
 
     def _callmethod(self, methodname: str, args: Any = (), kwds: Any = {}) -> Any:  # noqa: B006

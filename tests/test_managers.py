@@ -598,6 +598,21 @@ def test_own_types(own):
     assert (proxied.next(), len(proxied)) == (4, 4)
 
 
+def test_proxies_may_forward_comparisons(ctx, finish):
+    class Compared(BaseManager):
+        pass
+
+    Compared.register("number", complex, exposed=("__eq__", "__hash__", "conjugate"))
+    with Compared(ctx=ctx) as manager:
+        one, two = manager.number(1), manager.number(2)
+        assert one == 1
+        assert one != two
+        assert {one: "one"}[1] == "one"
+        assert run(ctx, finish, two.conjugate) == 2
+        del one, two
+        until(lambda: manager._number_of_objects() == 0)
+
+
 def test_methods_that_return_proxies(own):
     counter = own.Counter(2)
     other = counter.fork()
