@@ -39,16 +39,21 @@ fmp_arena_create(fmp_arena *a)
 int
 fmp_arena_attach(fmp_arena *a, int fd)
 {
+    uint64_t bytes = 0;
     init_local(a, fd);
     a->window_count = 1;
+    if (fmp_memory_size(fd, &bytes) < 0 || bytes < FMP_WINDOW_BYTES) { /* looking into less is fatal */
+        fmp_arena_detach(a);
+        return -EBADMSG;
+    }
     if (fmp_arena_map_window(a, 0) == NULL) {
         fmp_arena_detach(a);
         return -ENOMEM;
     }
     const fmp_arena_header *header = fmp_arena_place(a, 0);
     if (header->magic != FMP_ARENA_MAGIC || header->layout != FMP_ARENA_LAYOUT ||
-        header->pointer_bytes != sizeof(void *) ||
-        header->bytes > FMP_WINDOW_COUNT * FMP_WINDOW_BYTES) {
+        header->pointer_bytes != sizeof(void *) || header->bytes != bytes ||
+        bytes > FMP_WINDOW_COUNT * FMP_WINDOW_BYTES) {
         fmp_arena_detach(a);
         return -EBADMSG;
     }

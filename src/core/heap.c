@@ -164,6 +164,7 @@ cut_units(fmp_arena *a, fmp_heap *h, unsigned c)
         fmp_memory_commit(a->fd, off, bytes) < 0)
         return 0;
     unit_classes(a, window)[(off >> FMP_UNIT_SHIFT) % FMP_WINDOW_UNITS] = (uint8_t)(c + 1);
+    fmp_step();
     h->next_unit = (off + bytes) % FMP_WINDOW_BYTES == 0 ? 0 : off + bytes;
     return off;
 }
@@ -178,7 +179,8 @@ grow(fmp_arena *a, unsigned index, fmp_size_class *c)
     fmp_mutex_unlock(&h->windows_lock);
     if (off == 0)
         return -ENOMEM;
-    c->fresh_end = c->fresh = off; /* no moment when both are wrong */
+    c->fresh = off; /* above the old fresh_end or at it: no moment when foreign units are taken for fresh */
+    fmp_step();
     c->fresh_end = off + class_units(index) * FMP_UNIT_BYTES;
     return 0;
 }
@@ -196,9 +198,11 @@ repair_class(fmp_arena *a, fmp_size_class *c)
         return;
     if (c->free != c->moving) {
         head->next = c->free;
+        fmp_step();
         c->free = c->moving;
     }
     fmp_store(&head->tag, FMP_TAG_FREE);
+    fmp_step();
     c->moving = 0;
 }
 
@@ -219,8 +223,11 @@ pop(fmp_arena *a, unsigned index, fmp_size_class *c, uint64_t *off, int *rc)
         if (head == NULL)
             return *rc = -ENOMEM, NULL;
         c->moving = *off;
+        fmp_step();
         fmp_store(&head->tag, a->self);
+        fmp_step();
         c->free = head->next;
+        fmp_step();
         c->moving = 0;
         return head;
     }
@@ -234,6 +241,7 @@ pop(fmp_arena *a, unsigned index, fmp_size_class *c, uint64_t *off, int *rc)
     head->size_class = (uint8_t)index;
     head->cold = 0;
     fmp_store(&head->tag, a->self);
+    fmp_step();
     c->fresh += bytes; /* H3: now the head counts */
     return head;
 }
@@ -242,9 +250,12 @@ static void
 push(fmp_size_class *c, uint64_t off, fmp_block *head)
 {
     c->moving = off;
+    fmp_step();
     fmp_store(&head->tag, FMP_TAG_FREE);
     head->next = c->free;
+    fmp_step();
     c->free = off;
+    fmp_step();
     c->moving = 0;
 }
 
@@ -270,10 +281,12 @@ cool_down(fmp_arena *a, fmp_size_class *c, fmp_block *head, uint64_t off, uint64
     if (atomic_fetch_add(&c->cached, bytes) < CACHED_MOST)
         return;
     uint64_t start = (off + HEAD + PAGE - 1) / PAGE * PAGE, end = (off + bytes) / PAGE * PAGE;
-    if (fmp_memory_release(a->fd, start, end - start) == 0) {
-        head->cold = 1;
+    head->cold = 1; /* before it is: a block that is called cold is warmed up, whatever happened */
+    fmp_step();
+    if (fmp_memory_release(a->fd, start, end - start) == 0)
         atomic_fetch_sub(&c->cached, bytes);
-    }
+    else
+        head->cold = 0;
 }
 
 static int
@@ -377,6 +390,7 @@ free_extent(fmp_arena *a, fmp_block *head, fmp_ref ref)
     uint32_t first = (uint32_t)(off >> FMP_WINDOW_SHIFT), count = window_count(h, first);
     if (count > 1) { /* a single window stays warm: the next array is likely to be as large */
         head->next = 0;
+        fmp_step();
         fmp_memory_release(a->fd, off + PAGE, count * FMP_WINDOW_BYTES - PAGE);
     }
     fmp_mutex_enter(a, &h->windows_lock);
@@ -464,6 +478,16 @@ visit_window(fmp_arena *a, uint32_t window, uint32_t tag, visit_fn visit, void *
     }
 }
 
+/* The tag of another process's extent, read without mapping it: to map it is to unmap what a thread of this
+ * process may be looking at. */
+static uint32_t
+extent_tag(fmp_arena *a, uint32_t window)
+{
+    fmp_block head;
+    uint64_t off = window * FMP_WINDOW_BYTES;
+    return fmp_memory_read(a->fd, off, &head, HEAD) < 0 ? FMP_TAG_FREE : fmp_peek(&head.tag);
+}
+
 static void
 visit_all(fmp_arena *a, uint32_t tag, visit_fn visit, void *arg)
 {
@@ -474,7 +498,7 @@ visit_all(fmp_arena *a, uint32_t tag, visit_fn visit, void *arg)
         fmp_ref extent = {(window * FMP_WINDOW_BYTES + HEAD) | FMP_REF_EXTENT};
         if (use == FMP_WINDOW_OF_UNITS)
             visit_window(a, window, tag, visit, arg);
-        else if (use == FMP_WINDOW_EXTENT)
+        else if (use == FMP_WINDOW_EXTENT && (tag == FMP_TAG_FREE || extent_tag(a, window) == tag))
             visit(a, extent, step * FMP_WINDOW_BYTES, arg);
     }
 }

@@ -17,6 +17,7 @@
  *   H2  Under a class's lock, before a block moves onto or off the list, `moving` names it. After a
  *       crash a block still named there is put on the list, if it isn't on it: nobody else knows it.
  *   H3  `fresh` blocks, behind the list, have no head yet that counts.
+ *       Where stores must keep their order for this, fmp_step() stands between them.
  *   H4  Pages exist before a block is handed out: no access can fail later (no SIGBUS).
  *
  * Large free blocks beyond a limit give their pages back (punched holes), outside of any lock.

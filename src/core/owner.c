@@ -61,10 +61,10 @@ take_slot(fmp_arena *a, uint32_t parent)
         if (state_of(word) != FMP_OWNER_FREE)
             continue;
         uint32_t id = next_id(i, id_of(word));
+        fmp_store(&s->reserved_at, fmp_clock());
         if (!atomic_compare_exchange_strong(&s->word, &word, word_of(FMP_OWNER_RESERVED, id)))
             continue;
         s->parent = parent;
-        s->reserved_at = fmp_clock();
         raise_top(t, i + 1);
         return id;
     }
@@ -83,6 +83,8 @@ fmp_owner_adopt(fmp_arena *a, uint32_t id)
 {
     fmp_owner_slot *s = slot_of(a, id);
     uint64_t word = word_of(FMP_OWNER_RESERVED, id);
+    if (fmp_load(&s->word) != word) /* O3: it may be another's by now, who wrote its pid there */
+        return FMP_NOT_OWNER;
     s->stamp = fmp_process_stamp();
     fmp_store(&s->pid, getpid());
     if (!atomic_compare_exchange_strong(&s->word, &word, word_of(FMP_OWNER_LIVE, id)))
@@ -158,7 +160,7 @@ fmp_owner_alive(fmp_arena *a, uint32_t id)
             return 1;
         break;
     case FMP_OWNER_RESERVED:
-        if (fmp_clock() - s->reserved_at < RESERVATION_ENDS)
+        if (fmp_clock() - fmp_load(&s->reserved_at) < RESERVATION_ENDS)
             return 1;
         break;
     default:

@@ -35,7 +35,7 @@ typedef struct {
     _Atomic int32_t pid;    /* written by the owner before LIVE */
     uint32_t parent;        /* id of who reserved it */
     uint64_t stamp;         /* written with pid: fmp_process_stamp */
-    fmp_time reserved_at;
+    _Atomic fmp_time reserved_at; /* written before RESERVED, by all who try for the slot: never old */
 } fmp_owner_slot;
 
 typedef struct {

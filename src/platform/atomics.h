@@ -23,6 +23,14 @@ fmp_cpu_relax(void)
 #endif
 }
 
+/* A process may be killed between any two of its stores. Where their order counts only for those who clean
+ * up after it, this keeps the compiler from changing it: whatever a dead process stored is seen by all. */
+static inline void
+fmp_step(void)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
 #define fmp_load(p) atomic_load_explicit((p), memory_order_acquire)
 #define fmp_peek(p) atomic_load_explicit((p), memory_order_relaxed)
 #define fmp_store(p, v) atomic_store_explicit((p), (v), memory_order_release)

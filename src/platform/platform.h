@@ -30,6 +30,12 @@ int fmp_futex_wake(_Atomic uint32_t *word, int count);
  * Returns the descriptor. */
 int fmp_memory_create(uint64_t *bytes, uint64_t grain);
 
+/* How large the file of that descriptor is. */
+int fmp_memory_size(int fd, uint64_t *bytes);
+
+/* Read a range of it without mapping it. */
+int fmp_memory_read(int fd, uint64_t offset, void *to, size_t bytes);
+
 /* Map a range of it, shared, writable, left out of core dumps. */
 int fmp_memory_map(int fd, uint64_t offset, size_t bytes, void **address);
 void fmp_memory_unmap(void *address, size_t bytes);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_WRITE /* Linux 5.14; older kernels answer EINVAL, and it is only a hint */
@@ -37,6 +38,23 @@ fmp_memory_create(uint64_t *bytes, uint64_t grain)
         return -error;
     }
     return fd;
+}
+
+int
+fmp_memory_size(int fd, uint64_t *bytes)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    *bytes = (uint64_t)st.st_size;
+    return 0;
+}
+
+int
+fmp_memory_read(int fd, uint64_t offset, void *to, size_t bytes)
+{
+    ssize_t n = pread(fd, to, bytes, (off_t)offset);
+    return n < 0 ? -errno : (size_t)n < bytes ? -EIO : 0;
 }
 
 int

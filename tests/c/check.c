@@ -1,0 +1,232 @@
+#include "check.h"
+
+#include <execinfo.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#define DEADLINE 240 /* seconds for one test: a sanitizer, two busy processors, and a lot to spare */
+
+static const char *running = "";
+static fmp_arena arena;
+static int arena_made;
+
+static void
+put(const char *text)
+{
+    if (write(2, text, strlen(text)) < 0)
+        abort();
+}
+
+static void
+on_alarm(int number)
+{
+    (void)number;
+    void *frames[64];
+    put("HANG in ");
+    put(running);
+    put("\n");
+    backtrace_symbols_fd(frames, backtrace(frames, 64), 2);
+    abort();
+}
+
+int
+check_main(int argc, char **argv, const check_test *tests, size_t count)
+{
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    signal(SIGALRM, on_alarm);
+    for (size_t i = 0; i < count; i++) {
+        int wanted = argc < 2;
+        for (int k = 1; k < argc; k++)
+            wanted |= strcmp(argv[k], tests[i].name) == 0;
+        if (!wanted)
+            continue;
+        running = tests[i].name;
+        alarm(DEADLINE);
+        tests[i].run();
+        alarm(0);
+        printf("ok %s\n", running);
+    }
+    return 0;
+}
+
+_Noreturn void
+check_fail(const char *file, int line, const char *what)
+{
+    fprintf(stderr, "%s:%d: in %s (process %d): not so: %s\n", file, line, running, (int)getpid(), what);
+    abort();
+}
+
+void
+check_equal(const char *file, int line, const char *what, int64_t got, int64_t want)
+{
+    if (got == want)
+        return;
+    char text[512];
+    snprintf(text, sizeof(text), "%s, but %lld != %lld", what, (long long)got, (long long)want);
+    check_fail(file, line, text);
+}
+
+fmp_arena *
+check_arena(void)
+{
+    if (arena_made) {
+        free(arena.handles);
+        fmp_arena_detach(&arena);
+    }
+    CHECK_EQ(fmp_arena_create(&arena), 0);
+    CHECK_EQ(fmp_heap_init(&arena), 0);
+    CHECK_EQ(fmp_owner_join(&arena), 0);
+    CHECK_EQ(fmp_object_init(&arena), 0);
+    arena_made = 1;
+    return &arena;
+}
+
+void *
+check_shared(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(p != MAP_FAILED);
+    return p;
+}
+
+pid_t
+check_fork(void (*body)(void *), void *arg, uint32_t *id)
+{
+    pid_t parent = getpid(), pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent)
+            _exit(1);
+        body(arg);
+        _exit(0);
+    }
+    if (id != NULL)
+        *id = fmp_object_last_child();
+    return pid;
+}
+
+void
+check_join(pid_t pid)
+{
+    int status;
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK_EQ(status, 0);
+}
+
+void
+check_kill(pid_t pid)
+{
+    int status;
+    CHECK_EQ(kill(pid, SIGKILL), 0);
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL); /* or a check failed in it */
+}
+
+void
+check_slay(pid_t pid, uint32_t id)
+{
+    check_kill(pid);
+    fmp_owner_bury(&arena, id);
+}
+
+struct start {
+    void (*body)(void *);
+    void *arg;
+};
+
+static void *
+run_thread(void *p)
+{
+    struct start s = *(struct start *)p;
+    free(p);
+    s.body(s.arg);
+    return NULL;
+}
+
+pthread_t
+check_thread(void (*body)(void *), void *arg)
+{
+    struct start *s = malloc(sizeof(*s));
+    pthread_t thread;
+    CHECK(s != NULL);
+    *s = (struct start){body, arg};
+    CHECK_EQ(pthread_create(&thread, NULL, run_thread, s), 0);
+    return thread;
+}
+
+void
+check_finish(pthread_t thread)
+{
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+}
+
+uint32_t
+check_dead(void)
+{
+    uint32_t id;
+    CHECK_EQ(fmp_owner_reserve(&arena, &id), 0);
+    CHECK(fmp_owner_bury(&arena, id));
+    return id;
+}
+
+uint64_t
+check_blocks(void)
+{
+    uint64_t blocks, bytes;
+    fmp_heap_usage(&arena, &blocks, &bytes);
+    return blocks;
+}
+
+static unsigned char
+pattern(uint64_t i, uint32_t seed)
+{
+    return (unsigned char)(seed * 2654435761u >> 24) ^ (unsigned char)(i * 31 + (i >> 8));
+}
+
+/* Large ones at their ends and at a byte of each 64 only: they are many. */
+static uint64_t
+stride(uint64_t bytes)
+{
+    return bytes > 4096 ? 61 : 1;
+}
+
+void
+check_fill(void *data, uint64_t bytes, uint32_t seed)
+{
+    unsigned char *p = data;
+    for (uint64_t i = 0; i < bytes; i += stride(bytes))
+        p[i] = pattern(i, seed);
+    if (bytes > 0)
+        p[bytes - 1] = pattern(bytes - 1, seed);
+}
+
+int
+check_filled(const void *data, uint64_t bytes, uint32_t seed)
+{
+    const unsigned char *p = data;
+    for (uint64_t i = 0; i < bytes; i += stride(bytes)) {
+        if (p[i] != pattern(i, seed))
+            return 0;
+    }
+    return bytes == 0 || p[bytes - 1] == pattern(bytes - 1, seed);
+}
+
+uint32_t
+check_random(uint32_t *state)
+{
+    uint32_t x = *state == 0 ? 1 : *state;
+    x ^= x << 13;
+    x ^= x >> 17;
+    x ^= x << 5;
+    return *state = x;
+}
+
+void
+check_dawdle(uint32_t *state, uint32_t most)
+{
+    fmp_time end = fmp_clock() + check_random(state) % most;
+    while (fmp_clock() < end)
+        ;
+}

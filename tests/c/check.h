@@ -1,0 +1,108 @@
+/* check.h: the harness of the C tests.
+ *
+ * A program is a list of tests, run one after the other in one process:
+ *
+ *   static void adds_up(void) { CHECK_EQ(1 + 1, 2); }
+ *   CHECK_MAIN(TEST(adds_up))
+ *
+ * A failed check says where, and aborts. A test that hangs is ended by a watchdog, which prints its
+ * backtrace. Tests pin states, never times: they wait for a state with UNTIL, and for processes and
+ * threads by joining them; the watchdog is the deadline of all waits. Children are killed with their
+ * parent. */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/arena.h"
+#include "core/heap.h"
+#include "core/object.h"
+#include "core/owner.h"
+
+typedef struct {
+    const char *name;
+    void (*run)(void);
+} check_test;
+
+#define TEST(f) {#f, f}
+#define CHECK_MAIN(...)                                                     \
+    int main(int argc, char **argv)                                         \
+    {                                                                       \
+        static const check_test tests[] = {__VA_ARGS__};                    \
+        return check_main(argc, argv, tests, sizeof(tests) / sizeof(*tests)); \
+    }
+
+#define CHECK(cond) ((cond) ? (void)0 : check_fail(__FILE__, __LINE__, #cond))
+#define CHECK_EQ(got, want) check_equal(__FILE__, __LINE__, #got " == " #want, (int64_t)(got), (int64_t)(want))
+
+/* Give way until the condition holds. */
+#define UNTIL(cond)        \
+    do {                   \
+        while (!(cond))    \
+            sched_yield(); \
+    } while (0)
+
+int check_main(int argc, char **argv, const check_test *tests, size_t count);
+_Noreturn void check_fail(const char *file, int line, const char *what);
+void check_equal(const char *file, int line, const char *what, int64_t got, int64_t want);
+
+/* A new arena, complete, which this process has joined; the last one is gone then. */
+fmp_arena *check_arena(void);
+
+/* Zeroed memory that children share. */
+void *check_shared(size_t bytes);
+
+/* Run body(arg) in a child; *id (if wanted) is its owner id. It exits with 0 after it. */
+pid_t check_fork(void (*body)(void *), void *arg, uint32_t *id);
+
+/* The child ended well. */
+void check_join(pid_t pid);
+
+/* Kill the child and reap it; check_slay also reports it to the owner table. */
+void check_kill(pid_t pid);
+void check_slay(pid_t pid, uint32_t id);
+
+/* Run body(arg) in a thread; end of it. */
+pthread_t check_thread(void (*body)(void *), void *arg);
+void check_finish(pthread_t thread);
+
+/* The id of a process that is known to be dead. */
+uint32_t check_dead(void);
+
+/* Blocks of the heap in use. */
+uint64_t check_blocks(void);
+
+/* Fill with, and look for, a pattern that `seed` tells. */
+void check_fill(void *data, uint64_t bytes, uint32_t seed);
+int check_filled(const void *data, uint64_t bytes, uint32_t seed);
+
+/* The next of a row of random numbers. */
+uint32_t check_random(uint32_t *state);
+
+/* Do nothing for up to so many nanoseconds. */
+void check_dawdle(uint32_t *state, uint32_t most);
+
+/* Does a sleeper in another thread or process sleep on the eventcount, or will it in a moment? */
+#define ASLEEP(eventcount) (fmp_load(&(eventcount)->word) & 1)
+
+/* The futex that all programs run on (fake_futex.c): the system's, unless told otherwise. */
+extern struct fake_futex {
+    _Atomic uint32_t waits;    /* calls so far */
+    _Atomic uint32_t wakes;
+    _Atomic uint32_t last_count; /* of the last wake */
+    _Atomic int unsliced;      /* sleeps have no deadline: a wake-up that is lost is a hang */
+    int scripted;              /* calls don't reach the system: */
+    int outcome;               /* a wait returns this, */
+    int woken;                 /* a wake returns this */
+    void (*on_wait)(_Atomic uint32_t *word, uint32_t expected, fmp_time until);
+    void (*on_wake)(_Atomic uint32_t *word);
+} fake_futex;
+
+#endif

@@ -1,0 +1,288 @@
+#include "check.h"
+
+#include <errno.h>
+#include <sys/wait.h>
+
+static fmp_arena *a;
+
+static uint32_t
+state_of(uint32_t id)
+{
+    return (uint32_t)fmp_load(&fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].word);
+}
+
+static uint32_t
+id_in(uint32_t slot)
+{
+    return (uint32_t)(fmp_load(&fmp_owner_table_of(a)->slots[slot].word) >> 32);
+}
+
+static void
+the_first_process_lives(void)
+{
+    a = check_arena();
+    CHECK(a->self != 0 && a->self != FMP_OWNER_OUTLAW);
+    CHECK_EQ(state_of(a->self), FMP_OWNER_LIVE);
+    CHECK_EQ(fmp_owner_count(a), 1);
+    CHECK(fmp_owner_alive(a, a->self));
+    CHECK(!fmp_owner_known_dead(a, a->self));
+    CHECK(fmp_owner_holds(a, FMP_OWNER_SLOT(a->self)));
+}
+
+static void
+a_slot_goes_its_way(void)
+{
+    a = check_arena();
+    uint32_t id, at = 0;
+    int killed;
+    CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+    uint32_t slot = FMP_OWNER_SLOT(id);
+    CHECK_EQ(state_of(id), FMP_OWNER_RESERVED);
+    CHECK_EQ(fmp_owner_table_of(a)->slots[slot].parent, a->self);
+    CHECK(fmp_owner_holds(a, slot));
+    CHECK(fmp_owner_alive(a, id));
+    CHECK_EQ(fmp_owner_next_gone(a, &at, &killed), 0);
+
+    fmp_owner_recycle(a, id); /* not dead: nothing happens */
+    CHECK_EQ(state_of(id), FMP_OWNER_RESERVED);
+    CHECK(fmp_owner_bury(a, id));
+    CHECK(!fmp_owner_bury(a, id)); /* known */
+    CHECK_EQ(state_of(id), FMP_OWNER_GONE);
+    CHECK(fmp_load(&fmp_owner_table_of(a)->gone));
+    CHECK(!fmp_owner_holds(a, slot));
+    CHECK(!fmp_owner_alive(a, id));
+    CHECK(fmp_owner_known_dead(a, id));
+    CHECK_EQ(fmp_owner_adopt(a, id), FMP_NOT_OWNER); /* O3 */
+    CHECK_EQ(fmp_owner_count(a), 2);
+
+    at = 0;
+    CHECK_EQ(fmp_owner_next_gone(a, &at, &killed), id);
+    CHECK(killed);
+    CHECK_EQ(fmp_owner_next_gone(a, &at, &killed), 0);
+    fmp_owner_recycle(a, id);
+    CHECK_EQ(state_of(id), FMP_OWNER_FREE);
+    CHECK_EQ(fmp_owner_count(a), 1);
+    CHECK(fmp_owner_known_dead(a, id));
+    CHECK(!fmp_owner_alive(a, id));
+}
+
+static void
+who_leaves_in_peace_was_not_killed(void)
+{
+    a = check_arena();
+    uint32_t first = a->self, at = 0;
+    int killed;
+    fmp_owner_leave(a);
+    CHECK_EQ(state_of(first), FMP_OWNER_LEFT);
+    CHECK(fmp_owner_known_dead(a, first));
+    CHECK_EQ(fmp_owner_next_gone(a, &at, &killed), first);
+    CHECK(!killed);
+    CHECK_EQ(fmp_owner_join(a), 0);
+    CHECK(a->self != first);
+}
+
+static void
+no_id_is_given_twice(void)
+{
+    a = check_arena();
+    uint32_t last = 0, id, slot = 0;
+    for (int i = 0; i < 5000; i++) {
+        CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+        CHECK(id != 0 && id != FMP_OWNER_OUTLAW && id <= INT32_MAX);
+        CHECK(id > last);
+        CHECK(last == 0 || FMP_OWNER_SLOT(id) == slot);
+        last = id;
+        slot = FMP_OWNER_SLOT(id);
+        CHECK(fmp_owner_bury(a, id));
+        fmp_owner_recycle(a, id);
+    }
+}
+
+static void
+after_the_last_generation_comes_the_first(void)
+{
+    a = check_arena();
+    uint32_t id, slot = FMP_OWNER_SLOT(a->self) + 1, most = ((UINT32_C(1) << 21) - 1) * FMP_OWNER_SLOTS + slot;
+    atomic_store(&fmp_owner_table_of(a)->slots[slot].word, (uint64_t)most << 32 | FMP_OWNER_FREE);
+    CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+    CHECK_EQ(id, FMP_OWNER_SLOTS + slot);
+}
+
+static void
+the_table_may_be_full(void)
+{
+    a = check_arena();
+    uint32_t id;
+    for (uint32_t i = 1; i < FMP_OWNER_SLOTS - 1; i++)
+        CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+    CHECK_EQ(fmp_owner_reserve(a, &id), -EAGAIN);
+    CHECK_EQ(fmp_owner_count(a), FMP_OWNER_SLOTS - 1);
+    CHECK_EQ(id_in(FMP_OWNER_SLOTS - 1), 0); /* the outlaws' own */
+    id = id_in(500);
+    CHECK(fmp_owner_bury(a, id));
+    CHECK_EQ(fmp_owner_reserve(a, &id), -EAGAIN); /* nobody swept up (O2) */
+    fmp_owner_recycle(a, id_in(500));
+    CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+    CHECK_EQ(FMP_OWNER_SLOT(id), 500);
+}
+
+static void
+outlaws_are_never_dead(void)
+{
+    a = check_arena();
+    CHECK(fmp_owner_alive(a, FMP_OWNER_OUTLAW));
+    CHECK(!fmp_owner_known_dead(a, FMP_OWNER_OUTLAW));
+    CHECK(!fmp_owner_bury(a, FMP_OWNER_OUTLAW));
+    CHECK(fmp_owner_alive(a, FMP_OWNER_OUTLAW));
+    uint32_t self = a->self;
+    fmp_owner_outlaw(a);
+    CHECK_EQ(a->self, FMP_OWNER_OUTLAW);
+    CHECK(!fmp_owner_spin_begin(a, 100));
+    a->self = self;
+}
+
+static void
+say_who_i_am(void *shared)
+{
+    fmp_store((_Atomic uint32_t *)shared, a->self);
+    for (;;)
+        pause();
+}
+
+static void
+a_killed_child_is_found_dead(void)
+{
+    a = check_arena();
+    _Atomic uint32_t *shared = check_shared(64);
+    uint32_t id;
+    pid_t pid = check_fork(say_who_i_am, shared, &id);
+    UNTIL(fmp_load(shared) != 0);
+    CHECK_EQ(fmp_load(shared), id);
+    CHECK(id != a->self);
+    CHECK_EQ(state_of(id), FMP_OWNER_LIVE);
+    CHECK_EQ(fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].pid, pid);
+    CHECK(fmp_owner_alive(a, id));
+
+    CHECK_EQ(kill(pid, SIGKILL), 0);
+    siginfo_t info;
+    CHECK_EQ(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0); /* now it is a zombie */
+    CHECK(!fmp_owner_known_dead(a, id));
+    fmp_owner_survey(a);
+    CHECK(fmp_owner_known_dead(a, id));
+    CHECK_EQ(state_of(id), FMP_OWNER_GONE);
+    CHECK(!fmp_owner_alive(a, id));
+    CHECK_EQ(waitpid(pid, NULL, 0), pid);
+    CHECK(fmp_owner_alive(a, a->self));
+}
+
+static void
+a_process_with_anothers_pid_is_another(void)
+{
+    CHECK(fmp_process_alive(getpid(), fmp_process_stamp()));
+    CHECK(!fmp_process_alive(getpid(), 1)); /* this process started later than that */
+    a = check_arena();
+    uint32_t id;
+    CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+    fmp_owner_slot *s = &fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)];
+    s->stamp = 1;
+    fmp_store(&s->pid, getppid());
+    atomic_store(&s->word, (uint64_t)id << 32 | FMP_OWNER_LIVE);
+    CHECK(!fmp_owner_alive(a, id));
+    CHECK_EQ(state_of(id), FMP_OWNER_GONE);
+}
+
+static void
+a_reservation_ends(void)
+{
+    a = check_arena();
+    uint32_t id;
+    CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+    fmp_owner_survey(a);
+    CHECK_EQ(state_of(id), FMP_OWNER_RESERVED);
+    fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].reserved_at -= 11 * FMP_SECOND;
+    fmp_owner_survey(a);
+    CHECK_EQ(state_of(id), FMP_OWNER_GONE);
+    fmp_owner_recycle(a, id);
+
+    /* A child that comes after its slot was given to another leaves the other's alone. */
+    uint32_t next;
+    CHECK_EQ(fmp_owner_reserve(a, &next), 0);
+    CHECK_EQ(FMP_OWNER_SLOT(next), FMP_OWNER_SLOT(id));
+    fmp_owner_slot *s = &fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(next)];
+    fmp_store(&s->pid, 77);
+    CHECK_EQ(fmp_owner_adopt(a, id), FMP_NOT_OWNER);
+    CHECK_EQ(s->pid, 77);
+}
+
+struct crowd {
+    _Atomic int surveying;
+    _Atomic uint32_t failures;
+};
+
+static void
+reserve_and_bury(void *arg)
+{
+    struct crowd *c = arg;
+    uint32_t id;
+    for (int i = 0; i < 20000; i++) {
+        CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+        if (!fmp_owner_bury(a, id))
+            atomic_fetch_add(&c->failures, 1);
+        fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].reserved_at = fmp_clock() - 3600 * FMP_SECOND;
+        fmp_owner_recycle(a, id);
+    }
+}
+
+static void
+survey_all_the_time(void *arg)
+{
+    struct crowd *c = arg;
+    while (fmp_load(&c->surveying))
+        fmp_owner_survey(a);
+}
+
+/* Nobody takes a slot for an old reservation just because it was one before. */
+static void
+a_new_reservation_is_never_found_old(void)
+{
+    a = check_arena();
+    struct crowd c = {.surveying = 1};
+    pthread_t surveyor = check_thread(survey_all_the_time, &c);
+    pthread_t threads[3];
+    for (int i = 0; i < 3; i++)
+        threads[i] = check_thread(reserve_and_bury, &c);
+    for (int i = 0; i < 3; i++)
+        check_finish(threads[i]);
+    fmp_store(&c.surveying, 0);
+    check_finish(surveyor);
+    CHECK_EQ(c.failures, 0);
+    CHECK_EQ(fmp_owner_count(a), 1);
+}
+
+static void
+spinners_are_counted(void)
+{
+    a = check_arena();
+    fmp_owner_table *t = fmp_owner_table_of(a);
+    uint32_t slot = FMP_OWNER_SLOT(a->self), id;
+    CHECK(fmp_owner_spin_begin(a, 4));
+    CHECK(fmp_load(&t->spinning[slot / 64]) & UINT64_C(1) << slot % 64);
+    CHECK(fmp_owner_spin_begin(a, 4));
+    fmp_owner_spin_end(a);
+    CHECK(fmp_load(&t->spinning[slot / 64]) & UINT64_C(1) << slot % 64); /* the other thread */
+    fmp_owner_spin_end(a);
+    CHECK_EQ(fmp_load(&t->spinning[slot / 64]), 0);
+
+    CHECK_EQ(fmp_owner_reserve(a, &id), 0); /* another process, which spins when it is killed */
+    atomic_fetch_or(&t->spinning[FMP_OWNER_SLOT(id) / 64], UINT64_C(1) << FMP_OWNER_SLOT(id) % 64);
+    CHECK(!fmp_owner_spin_begin(a, 1));
+    CHECK(fmp_owner_bury(a, id));
+    CHECK(fmp_owner_spin_begin(a, 1));
+    fmp_owner_spin_end(a);
+}
+
+CHECK_MAIN(TEST(the_first_process_lives), TEST(a_slot_goes_its_way), TEST(who_leaves_in_peace_was_not_killed),
+           TEST(no_id_is_given_twice), TEST(after_the_last_generation_comes_the_first),
+           TEST(the_table_may_be_full), TEST(outlaws_are_never_dead), TEST(a_killed_child_is_found_dead),
+           TEST(a_process_with_anothers_pid_is_another), TEST(a_reservation_ends),
+           TEST(a_new_reservation_is_never_found_old), TEST(spinners_are_counted))
