@@ -80,12 +80,6 @@ lock_enter(HandleObject *self, PyObject *Py_UNUSED(ignored))
     return bool_or_null(lock_acquire_until(self, FMP_FOREVER));
 }
 
-int
-lock_give_back(HandleObject *self)
-{
-    return fmp_mutex_unlock(lock_mutex(self));
-}
-
 static PyObject *
 lock_release(HandleObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -212,19 +206,6 @@ rlock_over(HandleObject *owner)
     return (PyObject *)lock;
 }
 
-int
-rlock_acquire_until(HandleObject *self, fmp_time until)
-{
-    if (fmp_mutex_mine(self->arena, lock_mutex(self))) {
-        lock_mutex(self)->depth++;
-        return 1;
-    }
-    int outcome = lock_acquire_until(self, until);
-    if (outcome > 0)
-        lock_mutex(self)->depth = 1;
-    return outcome;
-}
-
 static PyObject *
 rlock_acquire(HandleObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -240,16 +221,6 @@ rlock_enter(HandleObject *self, PyObject *Py_UNUSED(ignored))
     if (handle_check(self) < 0)
         return NULL;
     return bool_or_null(rlock_acquire_until(self, FMP_FOREVER));
-}
-
-int
-rlock_give_back(HandleObject *self)
-{
-    if (!fmp_mutex_mine(self->arena, lock_mutex(self)))
-        return FMP_NOT_OWNER;
-    if (--lock_mutex(self)->depth == 0)
-        fmp_mutex_unlock(lock_mutex(self));
-    return 0;
 }
 
 static PyObject *

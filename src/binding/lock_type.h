@@ -15,11 +15,35 @@ lock_mutex(HandleObject *lock)
 int lock_acquire_until(HandleObject *lock, fmp_time until);
 
 /* The same as an RLock: its holder takes it once more. */
-int rlock_acquire_until(HandleObject *lock, fmp_time until);
+static inline int
+rlock_acquire_until(HandleObject *lock, fmp_time until)
+{
+    fmp_mutex *mutex = lock_mutex(lock);
+    if (fmp_mutex_mine(lock->arena, mutex)) {
+        mutex->depth++;
+        return 1;
+    }
+    int outcome = fmp_mutex_trylock(lock->arena, mutex) ? 1 : lock_acquire_until(lock, until);
+    if (outcome > 0)
+        mutex->depth = 1;
+    return outcome;
+}
 
 /* Give one acquisition back: 0, or the code to raise. */
-int lock_give_back(HandleObject *lock);
-int rlock_give_back(HandleObject *lock);
+static inline int
+lock_give_back(HandleObject *lock)
+{
+    return fmp_mutex_unlock(lock_mutex(lock));
+}
+
+static inline int
+rlock_give_back(HandleObject *lock)
+{
+    fmp_mutex *mutex = lock_mutex(lock);
+    if (!fmp_mutex_mine(lock->arena, mutex))
+        return FMP_NOT_OWNER;
+    return --mutex->depth == 0 ? fmp_mutex_unlock(mutex) : 0;
+}
 
 /* An RLock on the mutex that the body of another handle begins with; it holds that object. */
 PyObject *rlock_over(HandleObject *owner);

@@ -11,7 +11,9 @@
  * Invariants
  *   M1  owner changes 0 -> id and dead id -> id by compare-and-swap only, id -> 0 by its holder (a
  *       plain one: by anybody).
- *   M2  thread and depth are written by the holder only, and mean something only while owner is his.
+ *   M2  thread and depth are written by the holder only (a plain one's: by whoever releases it), and mean
+ *       something only while owner is his. thread is cleared before owner is, so that a thread doesn't
+ *       find its own id in it while another one of its process is about to write there.
  * Lives in: arena, zero-filled = free. Callers: any thread. After fork the child holds nothing: its
  * owner id is another one. Not reentrant; depth is for the callers who want that (RLock). */
 #ifndef FMP_MUTEX_H
@@ -29,6 +31,24 @@ typedef struct {
     uint32_t flags;
 } fmp_mutex;
 
+/* Swap the owner from `from` to this process: true if it was `from`. */
+static inline int
+fmp_mutex_take(fmp_arena *a, fmp_mutex *m, uint32_t from)
+{
+    if (!atomic_compare_exchange_strong_explicit(&m->owner, &from, a->self, memory_order_acquire,
+                                                 memory_order_relaxed)) /* A1 pairs R1 */
+        return 0;
+    atomic_store_explicit(&m->thread, fmp_thread_id(), memory_order_relaxed);
+    return 1;
+}
+
+/* Take it if it is free: true if it was. */
+static inline int
+fmp_mutex_trylock(fmp_arena *a, fmp_mutex *m)
+{
+    return fmp_mutex_take(a, m, 0);
+}
+
 /* 0, FMP_OWNER_DEAD (held, repair), FMP_TIMEOUT or FMP_INTR. */
 int fmp_mutex_lock(fmp_arena *a, fmp_mutex *m, fmp_waiter *w);
 
@@ -37,7 +57,15 @@ int fmp_mutex_lock(fmp_arena *a, fmp_mutex *m, fmp_waiter *w);
 int fmp_mutex_enter(fmp_arena *a, fmp_mutex *m);
 
 /* Give it back: 0, or FMP_FULL if nobody held it. */
-int fmp_mutex_unlock(fmp_mutex *m);
+static inline int
+fmp_mutex_unlock(fmp_mutex *m)
+{
+    atomic_store_explicit(&m->thread, 0, memory_order_relaxed); /* M2 */
+    if (atomic_exchange(&m->owner, 0) == 0) /* R1, and E2 of eventcount.h */
+        return FMP_FULL;
+    fmp_ec_signal(&m->ec, 1);
+    return 0;
+}
 
 /* Does the calling thread hold it? */
 static inline int
