@@ -40,8 +40,8 @@ typecode_to_type: dict[str, Any] = {
     "d": ctypes.c_double,
 }
 
-# c_longlong may be c_long under another name
-_simple = {ctype: code for code, ctype in typecode_to_type.items()} | {ctypes.c_bool: "?"}
+# The first code of a type counts: c_longlong may be c_long under another name.
+_simple = {ctypes.c_bool: "?"} | {ctype: code for code, ctype in reversed(typecode_to_type.items())}
 set_typecodes(_simple)
 
 

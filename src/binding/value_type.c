@@ -22,9 +22,8 @@ value_set(SynchronizedObject *self, PyObject *value, void *name)
     if (synchronized_enter(self) < 0)
         return -1;
     int stored = self->code->store(self->cells, value);
-    if (synchronized_leave(self, 0) < 0)
-        return -1;
-    return stored ? 0 : synchronized_set(self, value, name);
+    PyObject *obj = stored ? NULL : synchronized_obj(self);
+    return synchronized_leave(self, !stored && (obj == NULL || PyObject_SetAttrString(obj, name, value) < 0));
 }
 
 static PyGetSetDef getset[] = {
