@@ -1,0 +1,113 @@
+"""The rules that hold for every test, and the fixtures that all of them share.
+
+A test that hangs ends the run (guard.py), and a test that leaves a process, a descriptor, a name
+in /dev/shm or a temporary file behind fails (leftovers.py).
+"""
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from leftovers import Snapshot
+
+import fastmp
+
+START_METHODS = ["fork"]
+DEADLINE = 90  # seconds for a test that does not say @pytest.mark.deadline(seconds)
+JOIN = 30.0  # seconds for a child to end
+
+guard_key = pytest.StashKey[subprocess.Popen[bytes]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    config.stash[guard_key] = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("guard.py")], stdin=subprocess.PIPE, bufsize=0
+    )
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    guard = config.stash.get(guard_key, None)
+    if guard is not None and guard.stdin is not None:
+        guard.stdin.close()
+        guard.wait()
+
+
+def pytest_report_header() -> str:
+    return f"fastmp: {Path(fastmp.__file__).parent}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    marker = item.get_closest_marker("deadline")
+    guard = item.config.stash[guard_key]
+    assert guard.stdin is not None
+    guard.stdin.write(f"{marker.args[0] if marker else DEADLINE} {item.nodeid}\n".encode())
+    try:
+        return (yield)
+    finally:
+        guard.stdin.write(b"0\n")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A temporary folder for this run alone, so that whatever appears in it is ours."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = str(tmp_path_factory.mktemp("tmp"))
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm(own_temporary_folder: None) -> None:
+    """What is made at first use and kept, the arena, belongs to no test."""
+    child = fastmp.get_context("fork").Process()
+    child.start()
+    child.join()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest, warm: None) -> Iterator[None]:
+    before = Snapshot()
+    yield
+    request.node.funcargs.clear()  # what fixtures gave to the test is not a leftover
+    left = before.leftovers_in_the_end()
+    if left:
+        before.kill_new_children()
+        pytest.fail("left behind:\n  " + "\n  ".join(left))
+
+
+@pytest.fixture(params=START_METHODS)
+def start_method(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def ctx(start_method: str) -> fastmp.context.BaseContext:
+    return fastmp.get_context(start_method)
+
+
+@pytest.fixture
+def finish() -> Iterator[Callable[..., None]]:
+    """A function that joins children within `JOIN` seconds altogether; those that do not end
+    fail the test and are killed when it is over."""
+    late = []
+
+    def join(*children: fastmp.Process) -> None:
+        deadline = time.monotonic() + JOIN
+        for child in children:
+            child.join(max(0.0, deadline - time.monotonic()))
+            if child.exitcode is None:
+                late.append(child)
+        assert not late, f"these children do not end: {late}"
+
+    yield join
+    for child in late:
+        child.kill()
+        child.join()
