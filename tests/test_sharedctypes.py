@@ -27,9 +27,7 @@ from fastmp.sharedctypes import (
     typecode_to_type,
 )
 
-DEADLINE = 30
-
-ctx = fastmp.get_context("fork")
+DEADLINE = 30  # seconds for a thread to end
 
 CODES = "cbBuhHiIlLqQfd"
 TYPES = [*CODES, ctypes.c_bool, ctypes.c_longdouble, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64]
@@ -47,12 +45,20 @@ class Number(ctypes.Union):
     _fields_ = (("whole", ctypes.c_int), ("bytes", ctypes.c_ubyte * 4))
 
 
-def run(function, *args):
-    """Let a forked child do it."""
-    child = ctx.Process(target=function, args=args)
-    child.start()
-    child.join(DEADLINE)
-    assert child.exitcode == 0, child
+@pytest.fixture
+def in_children(ctx, finish):
+    """Let each (function, arguments...) be done by a child of its own; `beside()` is done meanwhile."""
+
+    def run(*jobs, beside=None):
+        children = [ctx.Process(target=function, args=args) for function, *args in jobs]
+        for child in children:
+            child.start()
+        if beside is not None:
+            beside(children)
+        finish(*children)
+        assert [child.exitcode for child in children] == [0] * len(children)
+
+    return run
 
 
 def outcome(function, *args):
@@ -64,7 +70,7 @@ def outcome(function, *args):
 
 
 @pytest.fixture
-def nothing_left():
+def same_objects():
     """The objects in the arena are as many afterwards as before."""
     gc.collect()
     before = _core.arena_info()["objects"]
@@ -73,7 +79,7 @@ def nothing_left():
     assert _core.arena_info()["objects"] == before
 
 
-pytestmark = pytest.mark.usefixtures("nothing_left")
+pytestmark = pytest.mark.usefixtures("same_objects")
 
 
 # ---- values, beside ctypes -----------------------------------------------------------------------------
@@ -593,7 +599,7 @@ def test_synchronized_takes_private_objects_too():
     assert array[:] == [1, 5]
 
 
-def test_constructors():
+def test_constructors(ctx):
     assert Synchronized(RawValue("i", 4)).value == 4
     assert Synchronized(obj=RawValue("i", 4), lock=fastmp.Lock(), ctx=ctx).value == 4
     with pytest.raises(TypeError):
@@ -611,6 +617,11 @@ def test_constructors():
     for use in (len, list, lambda array: array[0]):
         with pytest.raises(RuntimeError):
             use(SynchronizedArray.__new__(SynchronizedArray))
+    half = Synchronized.__new__(Synchronized)
+    with pytest.raises(AttributeError):
+        half.__init__(RawValue("i"), 5)
+    with pytest.raises(RuntimeError):
+        memoryview(half)
     with pytest.raises(TypeError, match="has no typecode"):
         Synchronized._allocate(Point, None, ())
 
@@ -756,7 +767,7 @@ def change_everything(value, array, text, point, raw):
         array.get_obj()[0] = 99
 
 
-def test_a_child_changes_what_its_parent_sees():
+def test_a_child_changes_what_its_parent_sees(in_children):
     shared = (
         fastmp.Value("d", 1.0),
         fastmp.Array("i", range(4)),
@@ -764,7 +775,7 @@ def test_a_child_changes_what_its_parent_sees():
         fastmp.Value(Point, 1),
         RawArray("h", 3),
     )
-    run(change_everything, *shared)
+    in_children((change_everything, *shared))
     value, array, text, point, raw = shared
     assert value.value == 2.5
     assert array[:] == [99, -1, -2, -3]
@@ -780,9 +791,9 @@ def leave_value(value):
     gc.collect()
 
 
-def test_a_child_that_drops_it_takes_nothing_away():
+def test_a_child_that_drops_it_takes_nothing_away(in_children):
     value = fastmp.Value("i", 1)
-    run(leave_value, value)
+    in_children((leave_value, value))
     assert value.value == 3
 
 
@@ -800,17 +811,14 @@ def move_units(array, n):
 
 
 @pytest.mark.parametrize("lock", [True, "given"])
-def test_no_increment_is_lost(lock):
+def test_no_increment_is_lost(lock, in_children):
     value = fastmp.Value("i", 0, lock=fastmp.RLock() if lock == "given" else True)
     array = fastmp.Array("q", 4, lock=value.get_lock())
-    children = [ctx.Process(target=add_under_lock, args=(value, 3000)) for _ in range(3)]
-    children += [ctx.Process(target=move_units, args=(array, 3000))]
-    for child in children:
-        child.start()
-    move_units(array, 1000)
-    for child in children:
-        child.join(DEADLINE)
-        assert child.exitcode == 0
+    in_children(
+        *[(add_under_lock, value, 3000)] * 3,
+        (move_units, array, 3000),
+        beside=lambda children: move_units(array, 1000),
+    )
     assert value.value == 9000
     assert sum(array) == 0
 
@@ -820,36 +828,32 @@ def write_rows(array, row, n):
         array[:] = [row * 1000 + i] * len(array)
 
 
-def test_slices_are_written_and_read_whole():
+def test_slices_are_written_and_read_whole(in_children):
     array = fastmp.Array("i", 64)
-    children = [ctx.Process(target=write_rows, args=(array, row, 1500)) for row in (1, 2)]
-    for child in children:
-        child.start()
-    while any(child.is_alive() for child in children):
-        assert len(set(array[:])) == 1
-    for child in children:
-        child.join(DEADLINE)
-        assert child.exitcode == 0
+
+    def read(children):
+        while any(child.is_alive() for child in children):
+            assert len(set(array[:])) == 1
+
+    in_children((write_rows, array, 1, 1500), (write_rows, array, 2, 1500), beside=read)
 
 
-def hold_for_ever(shared, write):
+def hold_for_ever(shared, held):
     shared.get_lock().acquire()
-    os.write(write, b"x")
+    held.set()
     signal.pause()
 
 
 @pytest.mark.parametrize("code", ["i", "array", Point])
-def test_a_killed_holder_hinders_nobody(code):
+def test_a_killed_holder_hinders_nobody(code, ctx, finish):
     shared = fastmp.Array("i", [5]) if code == "array" else fastmp.Value(code, 5)
-    read, write = os.pipe()
-    child = ctx.Process(target=hold_for_ever, args=(shared, write))
+    held = ctx.Event()
+    child = ctx.Process(target=hold_for_ever, args=(shared, held))
     child.start()
-    assert os.read(read, 1) == b"x"
-    os.close(read)
-    os.close(write)
+    assert held.wait(DEADLINE)
     assert not shared.get_lock().acquire(False)
     child.kill()
-    child.join(DEADLINE)
+    finish(child)
     assert child.exitcode == -signal.SIGKILL
     if isinstance(shared, SynchronizedArray):
         assert shared[0] == 5
@@ -865,6 +869,7 @@ def test_os_fork():
         child = os.fork()
         if child == 0:
             value.get_obj().value = 2  # the lock is the parent's
+            _core.leave()
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         assert value.value == 2

@@ -156,8 +156,9 @@ store_slice(SynchronizedObject *self, PyObject *slice, PyObject *values)
         return -1;
     if (PySequence_Fast_GET_SIZE(values) != r.count)
         return 0;
-    Py_ssize_t k = 0; /* no Python code runs that could change the list */
-    while (k < r.count && self->code->store(cell(self, r.start + k * r.step), PySequence_Fast_GET_ITEM(values, k)))
+    PyObject **items = PySequence_Fast_ITEMS(values); /* no Python code runs that could change the list */
+    Py_ssize_t k = 0;
+    while (k < r.count && self->code->store(cell(self, r.start + k * r.step), items[k]))
         k++;
     return k == r.count;
 }

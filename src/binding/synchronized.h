@@ -17,7 +17,7 @@
 #include "binding/typecode.h"
 
 typedef struct {
-    HandleObject handle; /* the arena object, none on a ctypes object's memory; its body begins with the mutex */
+    HandleObject handle; /* the arena object, its mutex first; none on a ctypes object's memory */
     PyObject *ctype;     /* the type of obj; NULL until made */
     PyObject *obj;       /* NULL until somebody asks */
     PyObject *lock;      /* the same, if it is the memory's own */

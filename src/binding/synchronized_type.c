@@ -33,7 +33,8 @@ synchronized_enter(SynchronizedObject *self)
     HandleObject *guard = self->guard;
     if (guard == NULL)
         return call_lock(self, "acquire");
-    int outcome = self->reentrant ? rlock_acquire_until(guard, FMP_FOREVER) : lock_acquire_until(guard, FMP_FOREVER);
+    int outcome =
+        self->reentrant ? rlock_acquire_until(guard, FMP_FOREVER) : lock_acquire_until(guard, FMP_FOREVER);
     return outcome < 0 ? -1 : 0;
 }
 
@@ -126,8 +127,12 @@ synchronized_obj(SynchronizedObject *self)
     PyObject *block = block_over(&self->handle, self->cells);
     if (block == NULL)
         return NULL;
-    self->obj = PyObject_CallMethod(self->ctype, "from_buffer", "O", block);
+    PyObject *obj = PyObject_CallMethod(self->ctype, "from_buffer", "O", block);
     Py_DECREF(block);
+    if (self->obj == NULL)
+        self->obj = obj;
+    else
+        Py_XDECREF(obj); /* another thread came first */
     return self->obj;
 }
 
@@ -179,6 +184,8 @@ static int
 get_buffer(PyObject *op, Py_buffer *view, int flags)
 {
     SynchronizedObject *self = (SynchronizedObject *)op;
+    if (check(self) < 0)
+        return -1;
     if (self->code == NULL) {
         PyObject *obj = synchronized_obj(self);
         return obj == NULL ? -1 : PyObject_GetBuffer(obj, view, flags);
@@ -386,8 +393,10 @@ synchronized_dealloc(PyObject *op)
 }
 
 static PyMethodDef methods[] = {
-    {"get_obj", (PyCFunction)get_obj, METH_NOARGS, "get_obj($self, /)\n--\n\nThe ctypes object on the same memory."},
-    {"get_lock", (PyCFunction)get_lock, METH_NOARGS, "get_lock($self, /)\n--\n\nThe lock that every access takes."},
+    {"get_obj", (PyCFunction)get_obj, METH_NOARGS,
+     "get_obj($self, /)\n--\n\nThe ctypes object on the same memory."},
+    {"get_lock", (PyCFunction)get_lock, METH_NOARGS,
+     "get_lock($self, /)\n--\n\nThe lock that every access takes."},
     {"__enter__", (PyCFunction)enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
     {"__exit__", (PyCFunction)(void (*)(void))leave, METH_FASTCALL, "__exit__($self, /, *exc_info)\n--\n\n"},
     {"__reduce__", handle_reduce, METH_NOARGS, NULL},
@@ -414,7 +423,8 @@ PyType_Spec synchronized_base_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .slots =
         (PyType_Slot[]){
-            {Py_tp_doc, "SynchronizedBase(obj, lock=None, ctx=None)\n--\n\nA ctypes object and the lock to use it under."},
+            {Py_tp_doc, "SynchronizedBase(obj, lock=None, ctx=None)\n--\n\n"
+                        "A ctypes object and the lock to use it under."},
             {Py_tp_new, handle_new},
             {Py_tp_init, init},
             {Py_tp_dealloc, synchronized_dealloc},

@@ -37,8 +37,8 @@ PyType_Spec synchronized_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .slots =
         (PyType_Slot[]){
-            {Py_tp_doc, "Synchronized(obj, lock=None, ctx=None)\n--\n\nA simple ctypes object whose value is read and\n"
-                        "written under a lock."},
+            {Py_tp_doc, "Synchronized(obj, lock=None, ctx=None)\n--\n\n"
+                        "A simple ctypes object whose value is read and written under a lock."},
             {Py_tp_dealloc, synchronized_dealloc},
             {Py_tp_traverse, synchronized_traverse},
             {Py_tp_getset, getset},
