@@ -33,10 +33,15 @@ fmp_queue_destroy(fmp_arena *a, void *body)
     fmp_node *node;
     while ((node = node_at(a, q->head)) != NULL) {
         fmp_ref ref = q->head, block = node->block;
-        fmp_heap_tag(a, ref, a->self); /* swept, if this process dies before the end */
-        if (block.off != 0 && node->number > fmp_load(&q->taken))
+        int waits = block.off != 0 && node->number > fmp_load(&q->taken);
+        if (waits)
+            fmp_heap_tag(a, block, a->self); /* swept, if this process dies before the end */
+        fmp_heap_tag(a, ref, a->self);
+        fmp_step();
+        q->head = node->next; /* from here on it isn't met again */
+        fmp_step();
+        if (waits)
             fmp_heap_free(a, block);
-        q->head = node->next;
         fmp_heap_free(a, ref);
     }
 }
@@ -80,31 +85,28 @@ has_room(void *arg)
         return 0;
     if (q->most_bytes == 0 || fmp_queue_size(q) == 0)
         return 1;
-    return fmp_load(&q->pushed_bytes) - fmp_load(&q->taken_bytes) < q->most_bytes;
+    uint64_t taken = atomic_load(&q->taken_bytes);
+    return atomic_load(&q->pushed_bytes) - taken < q->most_bytes;
 }
 
-/* All but the last step of sending: link the node that `adding` names, and count it (Q1). Done again
- * from the start after a crash. */
+/* Link the node that `adding` names, and count it (Q1): from then on a taker may have it. Done again from
+ * the start after a crash. */
 static void
-append(fmp_queue *q, fmp_node *tail, fmp_node *node)
+append(fmp_arena *a, fmp_queue *q, fmp_node *tail, fmp_node *node)
 {
     if (tail != node) {
         node->number = tail->number + 1;
         node->bytes_until = tail->bytes_until + node->bytes;
+        if (node->block.off != 0)
+            fmp_heap_tag(a, node->block, FMP_TAG_SHARED);
+        fmp_heap_tag(a, q->adding, FMP_TAG_SHARED);
         tail->next = q->adding;
+        fmp_step();
         q->tail = q->adding;
     }
     fmp_store(&q->pushed_bytes, node->bytes_until);
     atomic_store(&q->pushed, node->number); /* seq_cst: E2 of eventcount.h */
-}
-
-/* Now the queue frees it. */
-static void
-share(fmp_arena *a, fmp_queue *q, const fmp_node *node)
-{
-    if (node->block.off != 0)
-        fmp_heap_tag(a, node->block, FMP_TAG_SHARED);
-    fmp_heap_tag(a, q->adding, FMP_TAG_SHARED);
+    fmp_step();
     q->adding = FMP_REF_NONE;
 }
 
@@ -115,8 +117,7 @@ repair_tail(fmp_arena *a, fmp_queue *q)
     fmp_node *tail = node_at(a, q->tail), *node = node_at(a, q->adding);
     if (tail == NULL || node == NULL)
         return;
-    append(q, tail, node);
-    share(a, q, node);
+    append(a, q, tail, node);
     fmp_ec_signal(&q->items, 1);
 }
 
@@ -142,9 +143,9 @@ fmp_queue_push(fmp_arena *a, fmp_queue *q, fmp_parcel *p, fmp_waiter *w, uint64_
     fmp_node *tail = node_at(a, q->tail), *node = node_at(a, p->node);
     if (tail != NULL) {
         q->adding = p->node;
-        append(q, tail, node);
-        *number = node->number;
-        share(a, q, node);
+        fmp_step();
+        append(a, q, tail, node);
+        *number = node->number; /* it is the tail as long as the lock is held */
     }
     fmp_mutex_unlock(&q->tail_lock);
     fmp_ec_signal(&q->items, 1);
@@ -169,10 +170,10 @@ count_taken(fmp_queue *q, const fmp_node *node)
 static void
 signal_space(fmp_queue *q)
 {
-    if (q->most != 0)
-        fmp_ec_signal(&q->space, 1);
-    else if (q->most_bytes != 0)
+    if (q->most_bytes != 0)
         fmp_ec_signal(&q->space, INT_MAX); /* one large message may make room for several */
+    else if (q->most != 0)
+        fmp_ec_signal(&q->space, 1);
 }
 
 /* Q6: the message that the receipt speaks of wasn't taken after all. */
@@ -184,25 +185,39 @@ take_back_receipt(fmp_arena *a, fmp_queue *q)
         fmp_store(receipt, 0);
 }
 
+/* All that is left to do once `head` moved on to the node: count it, and make what left the caller's. */
+static void
+finish(fmp_arena *a, fmp_queue *q, const fmp_node *node)
+{
+    count_taken(q, node);
+    if (node->block.off != 0)
+        fmp_heap_tag(a, node->block, a->self);
+    fmp_heap_tag(a, q->leaving, a->self);
+    fmp_step();
+    q->leaving = FMP_REF_NONE;
+}
+
 /* Q3: after the lock's holder died. */
 static void
 repair_head(fmp_arena *a, fmp_queue *q)
 {
     fmp_ref old = q->leaving;
+    if (old.off == 0)
+        return;
     if (old.off == q->head.off) {
         take_back_receipt(a, q);
+        fmp_step();
+        q->leaving = FMP_REF_NONE;
+        return;
     }
-    else if (old.off != 0) {
-        fmp_node *node = node_at(a, q->head);
-        if (node == NULL)
-            return;
-        count_taken(q, node);
-        if (node->block.off != 0)
-            fmp_heap_free(a, node->block);
-        fmp_heap_free(a, old);
-        signal_space(q);
-    }
-    q->leaving = FMP_REF_NONE;
+    fmp_node *node = node_at(a, q->head);
+    if (node == NULL)
+        return;
+    finish(a, q, node);
+    if (node->block.off != 0)
+        fmp_heap_free(a, node->block);
+    fmp_heap_free(a, old);
+    signal_space(q);
 }
 
 static void
@@ -237,15 +252,15 @@ advance(fmp_arena *a, fmp_queue *q, fmp_ref receipt, fmp_message *m, fmp_ref *ol
         return -ENOMEM;
     *old = q->head;
     q->receipt = receipt;
+    fmp_step();
     q->leaving = *old;
+    fmp_step();
     if (receipt.off != 0)
         fmp_store((_Atomic uint64_t *)fmp_arena_at(a, receipt.off), node->number);
+    fmp_step();
     q->head = dummy->next;
-    count_taken(q, node);
-    if (m->block.off != 0)
-        fmp_heap_tag(a, m->block, a->self);
-    fmp_heap_tag(a, *old, a->self);
-    q->leaving = FMP_REF_NONE;
+    fmp_step();
+    finish(a, q, node);
     return 0;
 }
 
@@ -300,8 +315,8 @@ static int
 all_done(void *arg)
 {
     fmp_queue *q = arg;
-    uint64_t done = fmp_load(&q->done);
-    return done >= fmp_load(&q->pushed);
+    uint64_t done = atomic_load(&q->done);
+    return done >= atomic_load(&q->pushed);
 }
 
 int

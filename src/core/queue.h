@@ -15,7 +15,8 @@
  *   Q1  A message is in the queue from the store to `pushed` to the store to `taken`: both are numbers
  *       of nodes, so the size is exact and after a crash either is read off the list again.
  *   Q2  Under the tail lock `adding` names the node, complete, that is being linked. After a crash the
- *       next holder goes on from there: the message arrives. Last of all the node becomes SHARED.
+ *       next holder goes on from there: the message arrives. Node and block become SHARED before a taker can
+ *       see them: from then on they are his.
  *   Q3  Under the head lock `leaving` names the old dummy before `head` moves on. After a crash the next
  *       holder frees it, with the message that the victim had taken; if head didn't move, nothing was.
  *   Q4  Each node knows the bytes sent up to and with it: what is in flight is a difference as well.
@@ -106,8 +107,8 @@ void fmp_message_done(fmp_arena *a, fmp_message *m);
 static inline uint64_t
 fmp_queue_size(fmp_queue *q)
 {
-    uint64_t taken = fmp_load(&q->taken); /* first: what is pushed meanwhile only adds */
-    return fmp_load(&q->pushed) - taken;
+    uint64_t taken = atomic_load(&q->taken); /* first: what is pushed meanwhile only adds */
+    return atomic_load(&q->pushed) - taken;  /* seq_cst: E2 of eventcount.h, as in all that is looked at */
 }
 
 static inline int
