@@ -13,7 +13,7 @@
 #ifndef FMP_BINDING_SYNCHRONIZED_H
 #define FMP_BINDING_SYNCHRONIZED_H
 
-#include "binding/handle.h"
+#include "binding/lock_type.h"
 #include "binding/typecode.h"
 
 typedef struct {
@@ -22,17 +22,33 @@ typedef struct {
     PyObject *obj;       /* NULL until somebody asks */
     PyObject *lock;      /* the same, if it is the memory's own */
     HandleObject *guard; /* whose mutex the lock is: this handle or `lock`; NULL: call its methods */
-    int reentrant;       /* that mutex is an RLock's */
+    int reentrant;       /* there is a mutex, and it is an RLock's */
     const typecode *code; /* NULL: ctypes reads and writes */
     char *cells;
     Py_ssize_t count; /* of cells */
 } SynchronizedObject;
 
+/* Locks that are no RLock of ours. */
+int synchronized_enter_other(SynchronizedObject *self);
+int synchronized_leave_other(SynchronizedObject *self, int failed);
+
 /* Take the lock: 0, or -1 with an exception. */
-int synchronized_enter(SynchronizedObject *self);
+static inline int
+synchronized_enter(SynchronizedObject *self)
+{
+    if (self->reentrant)
+        return rlock_acquire_until(self->guard, FMP_FOREVER) < 0 ? -1 : 0;
+    return synchronized_enter_other(self);
+}
 
 /* Let it go, keeping an exception that is set if `failed`: -1 if one is set then, else 0. */
-int synchronized_leave(SynchronizedObject *self, int failed);
+static inline int
+synchronized_leave(SynchronizedObject *self, int failed)
+{
+    if (self->reentrant && rlock_give_back(self->guard) == 0)
+        return failed ? -1 : 0;
+    return synchronized_leave_other(self, failed);
+}
 
 /* The ctypes object. A borrowed reference. */
 PyObject *synchronized_obj(SynchronizedObject *self);

@@ -1,5 +1,4 @@
 #include "binding/block_type.h"
-#include "binding/lock_type.h"
 #include "binding/synchronized.h"
 
 #include <string.h>
@@ -28,23 +27,19 @@ call_lock(SynchronizedObject *self, const char *method)
 }
 
 int
-synchronized_enter(SynchronizedObject *self)
+synchronized_enter_other(SynchronizedObject *self)
 {
-    HandleObject *guard = self->guard;
-    if (guard == NULL)
+    if (self->guard == NULL)
         return call_lock(self, "acquire");
-    int outcome =
-        self->reentrant ? rlock_acquire_until(guard, FMP_FOREVER) : lock_acquire_until(guard, FMP_FOREVER);
-    return outcome < 0 ? -1 : 0;
+    return lock_acquire_until(self->guard, FMP_FOREVER) < 0 ? -1 : 0;
 }
 
 static int
 let_go(SynchronizedObject *self)
 {
-    HandleObject *guard = self->guard;
-    if (guard == NULL)
+    if (self->guard == NULL)
         return call_lock(self, "release");
-    int rc = self->reentrant ? rlock_give_back(guard) : lock_give_back(guard);
+    int rc = self->reentrant ? rlock_give_back(self->guard) : lock_give_back(self->guard);
     if (rc == 0)
         return 0;
     raise_rc(self->handle.state, rc);
@@ -52,7 +47,7 @@ let_go(SynchronizedObject *self)
 }
 
 int
-synchronized_leave(SynchronizedObject *self, int failed)
+synchronized_leave_other(SynchronizedObject *self, int failed)
 {
     if (!failed)
         return let_go(self);
@@ -377,6 +372,7 @@ clear(PyObject *op)
 {
     SynchronizedObject *self = (SynchronizedObject *)op;
     self->guard = NULL;
+    self->reentrant = 0;
     self->code = NULL;
     Py_CLEAR(self->ctype);
     Py_CLEAR(self->obj);
