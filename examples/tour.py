@@ -30,6 +30,7 @@ class Consumer(Process):
     def run(self):
         while (number := self.tasks.get()) is not None:
             say(f"{number} * {number}")
+            time.sleep(0.02)  # some work, else one consumer would do it all before the others have begun
             self.results.put((number, number * number))
             self.tasks.task_done()
         self.tasks.task_done()
