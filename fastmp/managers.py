@@ -2,11 +2,12 @@
 
     process of a user                                     process of the manager
     proxy --- one connection for each thread ------------> thread: serve_client, calls the methods
-    proxy --- a connection for each errand --------------> thread: create, incref, decref, ...
+    proxy --- a connection for each errand (1) ----------> thread: create, incref, decref, ...
 
 On the wire stand tuples: (ident, method, args, kwds) out, (kind, result) back. `ident` names the object,
 None is the server itself. The kinds: #RETURN, #ERROR (the exception), #PROXY (exposed methods and token
 of a new object), #TRACEBACK and #UNSERIALIZABLE (a text). The standard library speaks the same.
+(1) Or the connection of the thread, where there is an idle one and the server is not the standard library's.
 
 An object lives while it is referred to. References are counted in the server:
 - each proxy is one.
@@ -122,10 +123,26 @@ def dispatch(c: Any, id: str | None, methodname: str, args: Any = (), kwds: Any 
 
 
 def _receive_result(c: Any) -> Any:
-    kind, result = c.recv()
+    return _unwrap(*c.recv())
+
+
+def _unwrap(kind: str, result: Any) -> Any:
     if kind == "#RETURN":
         return result
     raise convert_to_error(kind, result)
+
+
+# A connection may be one of those with a serialisation of their own. To load what came over it, or to dump
+# what is to go, as a step of its own tells what the message does wrong from what the connection does.
+
+
+def _load(conn: Any, data: bytes) -> Any:
+    return getattr(conn, "_loads", reduction.loads)(data)
+
+
+def _dump(conn: Any, message: Any) -> bytes:
+    data: bytes = getattr(conn, "_dumps", reduction.dumps)(message)
+    return data
 
 
 def _error_message(error: Exception) -> Message:
@@ -225,6 +242,7 @@ class Server:
         self._tickets: dict[str, str] = {}  # the ident of the reference that each stands for
         self._issuing = threading.local()  # .tickets: those in the answer that this thread is sending
         self._connections: set[Any] = set()
+        self._ending = False
 
     # -- the life of the server
 
@@ -272,20 +290,16 @@ class Server:
             conn.close()
 
     def _run_errand(self, conn: Any) -> None:
+        data = conn.recv_bytes()
         try:
-            _, name, args, kwds = conn.recv()
-            if name in self.conversations:
-                return getattr(self, name)(conn, *args, **kwds)  # type: ignore[no-any-return]
-            if name not in self.public:
-                raise AttributeError(f"{name!r} is not a function of the server")
-            answer = "#RETURN", getattr(self, name)(conn, *args, **kwds)
-        except (EOFError, OSError):
-            raise
+            _, name, args, kwds = _load(conn, data)
         except Exception:
-            answer = "#TRACEBACK", traceback.format_exc()
-        self._send(conn, answer)
-        if answer[0] == "#RETURN" and name == "shutdown":
-            self.stop_event.set()
+            self._send(conn, ("#TRACEBACK", traceback.format_exc()))
+        else:
+            if name in self.conversations:
+                getattr(self, name)(conn, *args, **kwds)
+            else:
+                self._send(conn, self.perform(None, name, args, kwds))
 
     def after_fork(self) -> None:
         """In a child of this process, which is not the server: let go of the clients and their address."""
@@ -313,15 +327,22 @@ class Server:
             self._void(issued)
 
     def _answer(self, conn: Any) -> Message:
+        data = conn.recv_bytes()
         try:
-            return self.perform(*conn.recv())
-        except (EOFError, OSError):
-            raise
+            return self.perform(*_load(conn, data))
         except Exception:  # a request that can't be loaded here, or is none
             return "#TRACEBACK", traceback.format_exc()
 
-    def perform(self, ident: str, methodname: str, args: Any = (), kwds: Any = {}) -> Message:  # noqa: B006
-        """Call a method of an object. The answer, as it is sent."""
+    def perform(
+        self,
+        ident: str | None,
+        methodname: str,
+        args: Any = (),
+        kwds: Any = {},  # noqa: B006
+    ) -> Message:
+        """Call a method of an object, or of the server. The answer, as it is sent."""
+        if ident is None:
+            return self._perform_errand(methodname, args, kwds)
         try:
             obj, exposed, method_to_typeid = self._find(ident)
             if methodname in exposed:
@@ -352,6 +373,14 @@ class Server:
         "#GETVALUE": lambda obj: obj,
     }
 
+    def _perform_errand(self, name: str, args: Any, kwds: Any) -> Message:
+        try:
+            if name not in self.public:
+                raise AttributeError(f"{name!r} is not a function of the server")
+            return "#RETURN", getattr(self, name)(None, *args, **kwds)
+        except Exception:
+            return "#TRACEBACK", traceback.format_exc()
+
     def _send(self, conn: Any, answer: Message) -> list[str]:
         """Send an answer. The tickets of the proxies in it, which are void after the next request."""
         issued = self._issuing.tickets = []
@@ -363,6 +392,8 @@ class Server:
             conn.send(("#UNSERIALIZABLE", traceback.format_exc()))
         finally:
             del self._issuing.tickets
+        if self._ending:
+            self.stop_event.set()
         return issued
 
     def _void(self, tickets: list[str]) -> None:
@@ -413,7 +444,7 @@ class Server:
         with self.mutex:
             self.incref(c, ident)
             self._tickets[ticket] = ident
-        if c is None and hasattr(self._issuing, "tickets"):
+        if hasattr(self._issuing, "tickets"):
             self._issuing.tickets.append(ticket)
         return ticket
 
@@ -460,6 +491,7 @@ class Server:
     def shutdown(self, c: Any) -> None:
         """The server ends once this has been answered."""
         _logging.debug("manager received shutdown message")
+        self._ending = True
 
     def _find(self, ident: str) -> tuple[Any, set[str], Mapping[str, str] | None]:
         try:
@@ -728,6 +760,9 @@ def _run_errand(
     patience: float | None = None,
 ) -> Any:
     """Let a server do something. With `patience`, give up after about that many seconds."""
+    link = _links.get((address, client))
+    if link is not None and link.at_hand():
+        return _unwrap(*link.ask(authkey, None, name, args, kwds, patience=patience))
     conn, result = _begin_errand(address, authkey, client, name, args, kwds, patience)
     conn.close()
     return result
@@ -749,12 +784,16 @@ def _begin_errand(
         conn = client(address, authkey=authkey)
     try:
         conn.send((None, name, args, kwds))
-        if patience is not None and not conn.poll(patience):
-            raise TimeoutError(f"the manager at {address!r} does not answer")
+        _await_answer(conn, address, patience)
         return conn, _receive_result(conn)
     except BaseException:
         conn.close()
         raise
+
+
+def _await_answer(conn: Any, address: Address, patience: float | None) -> None:
+    if patience is not None and not conn.poll(patience):
+        raise TimeoutError(f"the manager at {address!r} does not answer")
 
 
 def _take_over(
@@ -782,28 +821,39 @@ class _Link:
         self.client = client
         self.proxies: weakref.WeakValueDictionary[int, BaseProxy] = weakref.WeakValueDictionary()
         self.lease: _Lease | None = None  # of this process
-        self._local = threading.local()  # .connection; .lease: for the child that this thread is forking
+        self._runs_errands: bool | None = None  # whether the server does, on connections for methods
+        self._local = threading.local()  # .connection, .busy; .lease: for the child that is being forked
 
-    def ask(self, authkey: bytes, *request: Any) -> Message:
+    def ask(self, authkey: bytes, *request: Any, patience: float | None = None) -> Message:
         """Send a request and return the answer."""
+        if getattr(self._local, "busy", False):
+            # A finalizer of the program's asks, in the midst of another request of this thread.
+            with contextlib.closing(self._connect(authkey)) as conn:
+                return self._exchange(conn, request, patience)
         conn = self._connection(authkey)
+        self._local.busy = True
         try:
-            conn.send(request)
-        except Exception as e:
-            if isinstance(e, OSError):  # else nothing was sent: the request can't be pickled
-                self._hang_up()
-            raise
-        except BaseException:
-            self._hang_up()
-            raise
+            return self._exchange(conn, request, patience)
+        finally:
+            self._local.busy = False
+
+    def at_hand(self) -> bool:
+        """Whether this thread has a connection that can be used for an errand now."""
+        local = self._local.__dict__
+        return "connection" in local and not local["busy"] and self._runs_errands is True
+
+    def _exchange(self, conn: Any, request: tuple[Any, ...], patience: float | None) -> Message:
+        data = _dump(conn, request)
         try:
+            conn.send_bytes(data)
+            _await_answer(conn, self.address, patience)
             kind, result = conn.recv()
         except EOFError:
-            self._hang_up()
+            self._hang_up(conn)
             raise EOFError(f"the manager at {self.address!r} has ended") from None
         except BaseException:
             # Perhaps the answer is still to come, and would be taken for that to the next request.
-            self._hang_up()
+            self._hang_up(conn)
             raise
         return kind, result
 
@@ -812,19 +862,24 @@ class _Link:
         if conn is not None:
             if not conn.poll(0):
                 return conn
-            self._hang_up()  # there can be nothing to read but the end: the server was another one
+            self._hang_up(conn)  # there can be nothing to read but the end: the server was another one
+        conn = self._local.connection = self._connect(authkey)
+        return conn
+
+    def _connect(self, authkey: bytes) -> Any:
         name = process.current_process().name
         if threading.current_thread() is not threading.main_thread():
             name += "|" + threading.current_thread().name
-        conn = self.client(self.address, authkey=authkey)
-        dispatch(conn, None, "accept_connection", (name,))
-        self._local.connection = conn
+        conn, _ = _begin_errand(self.address, authkey, self.client, "accept_connection", (name,))
+        if self._runs_errands is None:
+            conn.send((None, "dummy", (), {}))
+            self._runs_errands = conn.recv()[0] == "#RETURN"
         return conn
 
-    def _hang_up(self) -> None:
-        conn = self._local.__dict__.pop("connection", None)
-        if conn is not None:
-            conn.close()
+    def _hang_up(self, conn: Any) -> None:
+        conn.close()
+        if getattr(self._local, "connection", None) is conn:
+            del self._local.connection
 
     def before_fork(self) -> None:
         """Take a lease for the child."""
@@ -959,11 +1014,9 @@ class BaseProxy:
             kind, result = server.perform(self._id, methodname, args, kwds)
             if kind == "#RETURN":
                 result = reduction.loads(reduction.dumps(result))  # a copy, as everybody gets
-        if kind == "#RETURN":
-            return result
         if kind == "#PROXY":
             return self._make_proxy(*result)
-        raise convert_to_error(kind, result)
+        return _unwrap(kind, result)
 
     def _getvalue(self) -> Any:
         """A copy of the object."""

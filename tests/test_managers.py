@@ -708,6 +708,51 @@ def test_errors_of_making(manager):
     assert manager._number_of_objects() == 0
 
 
+def missing_file():
+    raise FileNotFoundError("no such thing")
+
+
+class Finicky:
+    """Its pickle cannot be loaded, for a reason that looks like a lost connection."""
+
+    def __reduce__(self):
+        return missing_file, ()
+
+
+def test_errors_that_look_like_a_lost_connection(manager, ctx):
+    class Failing(BaseManager):
+        pass
+
+    Failing.register("make", missing_file)
+    with Failing(ctx=ctx) as failing, pytest.raises(RemoteError, match="no such thing"):
+        failing.make()
+    items = manager.list()
+    with pytest.raises(RemoteError, match="no such thing"):
+        items.append(Finicky())
+    with pytest.raises(RemoteError, match="no such thing"):
+        manager.list([Finicky()])
+    assert items[:] == []
+
+
+class Asking:
+    """Asks the manager in the midst of a request: while it is pickled."""
+
+    def __init__(self, proxy):
+        self.proxy = proxy
+
+    def __reduce__(self):
+        return len, (self.proxy[:],)
+
+
+def test_requests_within_requests(manager):
+    items = manager.list([1, 2, 3])
+    items.append(Asking(items))
+    assert items[:] == [1, 2, 3, 3]
+    nested = manager.list([manager.list([i]) for i in range(5)])
+    assert [inner[0] for inner in nested[:]] == [0, 1, 2, 3, 4]
+    assert manager._number_of_objects() == 7
+
+
 def test_errors_that_do_not_travel(own):
     counter = own.Counter()
     with pytest.raises(RemoteError, match=r"Unserializable message[\s\S]*raise Broken"):
