@@ -11,14 +11,14 @@ static int
 has_passed(void *arg)
 {
     struct look *l = arg;
-    return fmp_load(&l->barrier->generation) != l->generation ||
-           fmp_load(&l->barrier->state) == FMP_BARRIER_BROKEN;
+    return atomic_load(&l->barrier->generation) != l->generation ||
+           atomic_load(&l->barrier->state) == FMP_BARRIER_BROKEN;
 }
 
 static int
 may_enter(void *arg)
 {
-    return fmp_load(&((fmp_barrier *)arg)->state) != FMP_BARRIER_LEAVING;
+    return atomic_load(&((fmp_barrier *)arg)->state) != FMP_BARRIER_LEAVING;
 }
 
 /* Whoever was killed while he held the guard was one of the parties, and left it half way. */
@@ -27,7 +27,16 @@ enter(fmp_arena *a, fmp_barrier *b)
 {
     if (fmp_mutex_enter(a, &b->guard) != FMP_OWNER_DEAD)
         return;
-    fmp_store(&b->state, FMP_BARRIER_BROKEN);
+    atomic_store(&b->state, FMP_BARRIER_BROKEN); /* seq_cst: E2 of eventcount.h */
+    fmp_ec_signal(&b->ec, INT_MAX);
+}
+
+/* Let the guard go, with the barrier in this state. */
+static void
+leave(fmp_barrier *b, uint32_t state)
+{
+    fmp_store(&b->state, state);
+    fmp_mutex_unlock(&b->guard);
     fmp_ec_signal(&b->ec, INT_MAX);
 }
 
@@ -86,11 +95,12 @@ fmp_barrier_wait(fmp_arena *a, fmp_barrier *b, uint32_t generation, fmp_waiter *
     enter(a, b);
     int passed = has_passed(&l);
     int broken = fmp_peek(&b->generation) == generation || (fmp_peek(&b->broken_bits) & bit(generation));
+    if (!passed) {
+        leave(b, FMP_BARRIER_BROKEN);
+        return FMP_TIMEOUT;
+    }
     fmp_mutex_unlock(&b->guard);
-    if (passed)
-        return broken ? FMP_BROKEN : 0;
-    fmp_barrier_break(a, b);
-    return FMP_TIMEOUT;
+    return broken ? FMP_BROKEN : 0;
 }
 
 void
@@ -101,14 +111,6 @@ fmp_barrier_withdraw(fmp_arena *a, fmp_barrier *b, uint32_t generation)
     if (fmp_peek(&b->generation) == generation && fmp_peek(&b->state) == FMP_BARRIER_FILLING && count > 0)
         fmp_store(&b->count, count - 1);
     fmp_mutex_unlock(&b->guard);
-}
-
-static void
-leave(fmp_barrier *b, uint32_t state)
-{
-    fmp_store(&b->state, state);
-    fmp_mutex_unlock(&b->guard);
-    fmp_ec_signal(&b->ec, INT_MAX);
 }
 
 void

@@ -29,8 +29,32 @@ static void
 unlink_node(fmp_arena *a, fmp_cond *c, fmp_ref *link, const fmp_cond_node *node, uint32_t tag)
 {
     fmp_heap_tag(a, *link, tag);
+    fmp_step();
     *link = node->next;
     atomic_fetch_sub(&c->waiters, 1);
+}
+
+static int
+was_notified(void *arg)
+{
+    return (int)atomic_load(&((fmp_cond_node *)arg)->notified);
+}
+
+/* Give the node its notification, which is what counts, and take it off the list: false if its waiter is
+ * known to be dead: then nobody has it. */
+static int
+deliver(fmp_arena *a, fmp_cond *c, fmp_ref *link, fmp_cond_node *node)
+{
+    fmp_ref ref = *link;
+    if (fmp_owner_known_dead(a, node->owner)) {
+        unlink_node(a, c, link, node, a->self);
+        fmp_heap_free(a, ref);
+        return 0;
+    }
+    atomic_store(&node->notified, 1); /* seq_cst: E2 of eventcount.h */
+    unlink_node(a, c, link, node, node->owner);
+    fmp_ec_signal(&node->ec, 1);
+    return 1;
 }
 
 /* C2: after the guard's holder died. What is taken off has the dead one's tag, and is swept. */
@@ -40,7 +64,10 @@ repair(fmp_arena *a, fmp_cond *c)
     uint32_t count = 0;
     fmp_ref *link = &c->first;
     for (fmp_cond_node *node; (node = node_at(a, *link)) != NULL;) {
-        if (fmp_heap_retag(a, *link, FMP_TAG_SHARED, FMP_TAG_SHARED)) {
+        if (was_notified(node)) {
+            deliver(a, c, link, node);
+        }
+        else if (fmp_heap_retag(a, *link, FMP_TAG_SHARED, FMP_TAG_SHARED)) {
             link = &node->next;
             count++;
         }
@@ -70,6 +97,7 @@ fmp_cond_enter(fmp_arena *a, fmp_cond *c, fmp_ref *ref)
     fmp_ref *end = link_to(a, c, FMP_REF_NONE);
     if (end != NULL) {
         *end = *ref;
+        fmp_step();
         atomic_fetch_add(&c->waiters, 1);
         fmp_heap_tag(a, *ref, FMP_TAG_SHARED);
     }
@@ -78,12 +106,6 @@ fmp_cond_enter(fmp_arena *a, fmp_cond *c, fmp_ref *ref)
         return 0;
     fmp_heap_free(a, *ref);
     return -ENOMEM;
-}
-
-static int
-was_notified(void *arg)
-{
-    return fmp_load(&((fmp_cond_node *)arg)->notified);
 }
 
 /* The node's last use: under the guard, since a notifier may be at it still (C3). */
@@ -119,19 +141,8 @@ fmp_cond_notify(fmp_arena *a, fmp_cond *c, uint32_t count)
         return;
     enter(a, c);
     fmp_cond_node *node;
-    while (count > 0 && (node = node_at(a, c->first)) != NULL) {
-        fmp_ref ref = c->first;
-        uint32_t owner = node->owner;
-        unlink_node(a, c, &c->first, node, owner);
-        if (fmp_owner_known_dead(a, owner)) {
-            if (fmp_heap_retag(a, ref, owner, a->self))
-                fmp_heap_free(a, ref);
-            continue;
-        }
-        fmp_store(&node->notified, 1);
-        fmp_ec_signal(&node->ec, 1);
-        count--;
-    }
+    while (count > 0 && (node = node_at(a, c->first)) != NULL)
+        count -= (uint32_t)deliver(a, c, &c->first, node);
     fmp_mutex_unlock(&c->guard);
 }
 

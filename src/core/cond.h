@@ -9,10 +9,11 @@
  *
  * Invariants
  *   C1  Under `guard`, the list from `first` is whole at every instant: each change is one store.
- *   C2  A node that stays on the list is SHARED. One that isn't was being entered or taken off by a
- *       process that died: the next holder of the guard takes it off.
- *   C3  A notified node is its waiter's alone, and freed by him, under the guard; by the sweep, if he is
- *       dead.
+ *   C2  A node on the list is SHARED and not notified. One that isn't SHARED was being entered or taken off
+ *       by a process that died: the next holder of the guard takes it off. One that is notified was being
+ *       taken off by a notifier that died: the next holder of the guard goes on with it.
+ *   C3  A node that was notified and taken off is its waiter's alone, and freed by him, under the guard; by
+ *       the sweep, if he is dead.
  * Lives in: arena, an object of kind FMP_CONDITION. */
 #ifndef FMP_COND_H
 #define FMP_COND_H

@@ -11,7 +11,7 @@ static int
 was_set(void *arg)
 {
     struct look *l = arg;
-    uint32_t state = fmp_load(&l->event->state);
+    uint32_t state = atomic_load(&l->event->state);
     return (state & 1) || state >> 1 != l->state >> 1;
 }
 
@@ -35,7 +35,9 @@ fmp_event_clear(fmp_event *e)
 int
 fmp_event_wait(fmp_arena *a, fmp_event *e, fmp_waiter *w)
 {
-    struct look l = {e, fmp_load(&e->state)};
+    if (w->since == 0)
+        w->since = (uint64_t)fmp_load(&e->state) + 1;
+    struct look l = {e, (uint32_t)(w->since - 1)};
     int rc = 0;
     while (rc == 0 && !was_set(&l))
         rc = fmp_ec_wait(a, &e->ec, was_set, &l, w);

@@ -25,7 +25,7 @@ fmp_event_is_set(fmp_event *e)
 void fmp_event_set(fmp_event *e);
 void fmp_event_clear(fmp_event *e);
 
-/* 0 if the flag is set or was set since the call, FMP_TIMEOUT, FMP_INTR. */
+/* 0 if the flag is set or was set since the first call with this waiter, FMP_TIMEOUT, FMP_INTR. */
 int fmp_event_wait(fmp_arena *a, fmp_event *e, fmp_waiter *w);
 
 #endif

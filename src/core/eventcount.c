@@ -8,7 +8,7 @@
 #define SPIN_MOST (50 * FMP_MICROSECOND) /* what a sleep and a wake-up cost on an idle machine */
 #define SPIN_LEAST (3 * FMP_MICROSECOND) /* enough to see a peer answer at once and recover */
 #define HOPEFUL 16                       /* one in so many fruitless waits tries for the whole time */
-#define QUICK_LOOKS 64                   /* before the clock is read and others are asked: about 1 us */
+#define MEMORY_LOOKS 64                  /* at a word of memory, that take about 1 us */
 #define CPUS_STALE 4096                  /* waits after which the processors are counted again */
 
 /* How spinning went in this process. Races between its threads only blur a guess. */
@@ -58,14 +58,14 @@ look(fmp_ready_fn ready, void *arg, int times)
 }
 
 int
-fmp_ec_spin(fmp_arena *a, fmp_ready_fn ready, void *arg, fmp_time until)
+fmp_ec_spin(fmp_arena *a, fmp_ready_fn ready, void *arg, int looks, fmp_time until)
 {
     if (ready(arg))
         return 1;
     uint32_t n = cpus();
     if (n < 2)
         return 0;
-    if (look(ready, arg, QUICK_LOOKS))
+    if (look(ready, arg, looks))
         return 1;
     if (!fmp_owner_spin_begin(a, n))
         return 0;
@@ -74,15 +74,15 @@ fmp_ec_spin(fmp_arena *a, fmp_ready_fn ready, void *arg, fmp_time until)
         end = until;
     int done;
     do
-        done = look(ready, arg, QUICK_LOOKS / 4);
+        done = look(ready, arg, (looks + 3) / 4);
     while (!done && fmp_clock() < end);
     fmp_owner_spin_end(a);
     learn(done);
     return done;
 }
 
-static fmp_time
-slice_end(fmp_waiter *w)
+fmp_time
+fmp_ec_slice(fmp_waiter *w)
 {
     fmp_time end = fmp_time_after(w->slice);
     w->slice = w->slice < SLICE_MOST / 2 ? w->slice * 2 : SLICE_MOST;
@@ -96,13 +96,13 @@ fmp_ec_wait(fmp_arena *a, fmp_eventcount *ec, fmp_ready_fn ready, void *arg, fmp
         return ready(arg) ? 0 : FMP_TIMEOUT;
     if (!w->spun) {
         w->spun = 1;
-        if (fmp_ec_spin(a, ready, arg, w->until))
+        if (fmp_ec_spin(a, ready, arg, MEMORY_LOOKS, w->until))
             return 0;
     }
     uint32_t word = atomic_fetch_or(&ec->word, FMP_EC_ASLEEP) | FMP_EC_ASLEEP; /* E2 */
     if (ready(arg))
         return 0;
-    fmp_time end = slice_end(w);
+    fmp_time end = fmp_ec_slice(w);
     int rc = fmp_futex_wait(&ec->word, word, end);
     if (rc != FMP_TIMEOUT)
         return rc;

@@ -21,7 +21,8 @@
  *   E4  A sleep lasts one slice at the most (50 ms, growing to 1 s). So a signaller who was killed
  *       between 1 and 2 delays a waiter and never strands it; and a waiter may look, between slices,
  *       whether he waits for a dead process.
- * ready() must say yes whenever trying again could succeed; it may say yes too often.
+ * ready() must say yes whenever trying again could succeed; it may say yes too often. What it looks at is
+ * loaded, and was changed, sequentially consistently (E2).
  *
  * Spinning is worth what a sleep and a wake-up cost, some 50 us. It never happens on one processor,
  * gives way when more processes spin than there are processors, and falls back to short tries in a
@@ -48,6 +49,7 @@ typedef struct {
     fmp_time until;
     fmp_time slice; /* length of the next sleep */
     int spun;       /* spinning was tried already */
+    uint64_t since; /* event.h: the state when the waiter came, plus 1 */
 } fmp_waiter;
 
 #define FMP_WAITER(deadline) ((fmp_waiter){.until = (deadline), .slice = 50 * FMP_MILLISECOND})
@@ -68,7 +70,11 @@ fmp_ec_signal(fmp_eventcount *ec, int count)
 }
 
 /* Spin until ready(arg), as long as it may pay: true if it got ready. For waits that end in something
- * else than an eventcount (a descriptor). */
-int fmp_ec_spin(fmp_arena *a, fmp_ready_fn ready, void *arg, fmp_time until);
+ * else than an eventcount (a descriptor). `looks` calls of ready() take about 1 us: so many are made
+ * before the clock is read and others are asked. */
+int fmp_ec_spin(fmp_arena *a, fmp_ready_fn ready, void *arg, int looks, fmp_time until);
+
+/* When the waiter's next sleep must end, for the same waits: each sleep may be longer than the one before. */
+fmp_time fmp_ec_slice(fmp_waiter *w);
 
 #endif

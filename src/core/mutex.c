@@ -5,7 +5,7 @@
 static int
 may_be_free(void *arg)
 {
-    return fmp_peek(&((fmp_mutex *)arg)->owner) == 0;
+    return atomic_load(&((fmp_mutex *)arg)->owner) == 0;
 }
 
 /* Step into a dead holder's place. Whoever only tries doesn't ask the system whether he is dead. */

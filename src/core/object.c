@@ -171,11 +171,10 @@ fmp_object_drop(fmp_arena *a, fmp_object *o)
     fmp_object_table *t = table_of(a);
     uint32_t index = o->index;
     pthread_mutex_lock(&a->local);
-    if (--a->handles[index] == 0) {
-        row_word *row = own_row(a);
+    row_word *row = own_row(a);
+    if (--a->handles[index] == 0 && row != NULL) { /* an outlaw held nothing */
         enter(a, t);
-        if (row != NULL)
-            atomic_fetch_and(&row[index / 64], ~bit(index));
+        atomic_fetch_and(&row[index / 64], ~bit(index));
         if (!held(a, index))
             destroy(a, t, index);
         fmp_mutex_unlock(&t->lock);
@@ -224,7 +223,8 @@ enter_object(fmp_arena *a, fmp_object *o)
         fmp_heap_tag(a, o->self, FMP_TAG_SHARED);
         atomic_fetch_add(&t->count, 1);
     }
-    else {
+    else if (index >= 0) {
+        free_entry(t, (uint32_t)index);
         index = -ENOMEM;
     }
     fmp_mutex_unlock(&t->lock);

@@ -10,7 +10,7 @@ fmp_sem_init(fmp_sem *s, uint32_t count, uint32_t max)
 static int
 has_permit(void *arg)
 {
-    return fmp_peek(&((fmp_sem *)arg)->count) != 0;
+    return atomic_load(&((fmp_sem *)arg)->count) != 0;
 }
 
 static int
