@@ -129,7 +129,10 @@ def _receive_result(c: Any) -> Any:
 def _unwrap(kind: str, result: Any) -> Any:
     if kind == "#RETURN":
         return result
-    raise convert_to_error(kind, result)
+    try:
+        raise convert_to_error(kind, result)
+    finally:
+        del result  # or the exception and this frame would hold each other, and whatever called us
 
 
 # A connection may be one of those with a serialisation of their own. To load what came over it, or to dump
@@ -1014,9 +1017,10 @@ class BaseProxy:
             kind, result = server.perform(self._id, methodname, args, kwds)
             if kind == "#RETURN":
                 result = reduction.loads(reduction.dumps(result))  # a copy, as everybody gets
-        if kind == "#PROXY":
-            return self._make_proxy(*result)
-        return _unwrap(kind, result)
+        try:
+            return self._make_proxy(*result) if kind == "#PROXY" else _unwrap(kind, result)
+        finally:
+            del result  # as in _unwrap
 
     def _getvalue(self) -> Any:
         """A copy of the object."""

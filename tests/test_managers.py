@@ -359,6 +359,16 @@ def test_objects_go_with_their_proxies(manager):
     assert (manager._number_of_objects(), manager._debug_info()) == (0, "")
 
 
+def test_errors_hold_no_proxies(manager):
+    items = manager.list()
+    with pytest.raises(IndexError):
+        items.pop()
+    with pytest.raises(TypeError):
+        items + 5
+    del items
+    assert manager._number_of_objects() == 0
+
+
 def test_idents_are_not_reused(manager):
     idents = set()
     for _ in range(5):
