@@ -111,3 +111,21 @@ def finish() -> Iterator[Callable[..., None]]:
     for child in late:
         child.kill()
         child.join()
+
+
+@pytest.fixture
+def start(
+    ctx: fastmp.context.BaseContext, finish: Callable[..., None]
+) -> Iterator[Callable[..., fastmp.Process]]:
+    """A function that starts a child for target(*args). All of them have to end by themselves."""
+    children = []
+
+    def run(target: Callable[..., object], *args: object) -> fastmp.Process:
+        child = ctx.Process(target=target, args=args)
+        child.start()
+        children.append(child)
+        return child
+
+    yield run
+    finish(*children)
+    children.clear()

@@ -1,5 +1,6 @@
 """Processes killed at any instant: what is shared stays whole, and the others go on."""
 
+import contextlib
 import os
 import queue
 import random
@@ -13,23 +14,34 @@ DEADLINE = 20
 ROUNDS = 60
 
 
-def work(start, *calls):
-    """A child that does these in turn for ever, from when it is told to."""
-    start.acquire()
-    while True:
-        for call in calls:
-            call()
+@pytest.fixture
+def slay(ctx):
+    """A function that lets children do these calls in turn, one child for each, and kills them all after
+    they ran for a moment of a random number of steps."""
+    rng = random.Random(7)
 
+    def run(*calls):
+        go = ctx.Semaphore(0)
 
-def slay(children, rng):
-    """Kill them one by one, after they ran for a moment of a random number of steps."""
-    for _ in range(rng.randrange(20_000)):
-        pass
-    for child in children:
-        child.kill()
-    for child in children:
-        child.join(DEADLINE)
-        assert child.exitcode == -signal.SIGKILL
+        def work(call):
+            go.acquire()
+            while True:
+                call()
+
+        children = [ctx.Process(target=work, args=(call,)) for call in calls]
+        for child in children:
+            child.start()
+        for _ in children:
+            go.release()
+        for _ in range(rng.randrange(20_000)):
+            pass
+        for child in children:
+            child.kill()
+        for child in children:
+            child.join(DEADLINE)
+            assert child.exitcode == -signal.SIGKILL
+
+    return run
 
 
 def drain(q, last):
@@ -45,51 +57,31 @@ def drain(q, last):
 
 
 @pytest.mark.parametrize("maxsize", [0, 3])
-def test_queue_users_killed_at_random(ctx, maxsize):
+def test_queue_users_killed_at_random(ctx, slay, maxsize):
     before = _core.arena_info()
-    rng = random.Random(maxsize)
     q, last = ctx.Queue(maxsize), {}
+    numbers = iter(range(1 << 30))  # each child goes on from its own copy
 
-    def produce():
-        numbers = iter(range(1 << 30))
-        me = os.getpid()
+    def put():
+        number = next(numbers)
+        with contextlib.suppress(queue.Full):
+            q.put((os.getpid(), number, bytes(number * 37 % 9000)), timeout=0.001)
 
-        def put():
-            number = next(numbers)
-            try:
-                q.put((me, number, bytes(number * 37 % 9000)), timeout=0.001)
-            except queue.Full:
-                pass
-
-        work(start, put)
-
-    def consume():
-        def get():
-            try:
-                q.get(timeout=0.001)
-            except queue.Empty:
-                pass
-
-        work(start, get)
+    def get():
+        with contextlib.suppress(queue.Empty):
+            q.get(timeout=0.001)
 
     for _ in range(ROUNDS):
-        start = ctx.Semaphore(0)
-        children = [ctx.Process(target=target) for target in (produce, produce, consume, consume)]
-        for child in children:
-            child.start()
-        for _ in children:
-            start.release()
-        slay(children, rng)
+        slay(put, put, get, get)
         drain(q, last)
         assert (q.qsize(), q.empty(), q.full()) == (0, True, False)
-        q.put((0, len(last) + 1000, bytes((len(last) + 1000) * 37 % 9000)))
-        assert q.get(timeout=DEADLINE)[0] == 0
-    del q, start, children, produce, consume, child
+        q.put("still in use")
+        assert q.get(timeout=DEADLINE) == "still in use"
+    q = put = get = None
     assert _core.arena_info() == before
 
 
-def test_rlock_and_condition_users_killed_at_random(ctx):
-    rng = random.Random(7)
+def test_rlock_and_condition_users_killed_at_random(ctx, slay):
     lock = ctx.RLock()
     condition = ctx.Condition(lock)
 
@@ -99,13 +91,7 @@ def test_rlock_and_condition_users_killed_at_random(ctx):
             condition.wait(0.0001)
 
     for _ in range(ROUNDS):
-        start = ctx.Semaphore(0)
-        children = [ctx.Process(target=work, args=(start, use)) for _ in range(3)]
-        for child in children:
-            child.start()
-        for _ in children:
-            start.release()
-        slay(children, rng)
+        slay(use, use, use)
         assert lock.acquire(timeout=DEADLINE)
         assert condition.wait(0) is False
         condition.notify_all()
@@ -113,10 +99,9 @@ def test_rlock_and_condition_users_killed_at_random(ctx):
         assert not lock.locked()
 
 
-def test_semaphore_and_event_users_killed_at_random(ctx):
-    rng = random.Random(11)
+def test_semaphore_and_event_users_killed_at_random(ctx, slay):
     for _ in range(ROUNDS):
-        semaphore, event, start = ctx.Semaphore(1), ctx.Event(), ctx.Semaphore(0)
+        semaphore, event = ctx.Semaphore(1), ctx.Event()
 
         def use(semaphore=semaphore, event=event):
             if semaphore.acquire(timeout=0.0001):
@@ -125,22 +110,16 @@ def test_semaphore_and_event_users_killed_at_random(ctx):
                 event.wait(0.0001)
                 semaphore.release()
 
-        children = [ctx.Process(target=work, args=(start, use)) for _ in range(3)]
-        for child in children:
-            child.start()
-        for _ in children:
-            start.release()
-        slay(children, rng)
-        assert semaphore.get_value() in (0, 1)
+        slay(use, use, use)
+        assert semaphore.get_value() in (0, 1)  # a permit that a dead process held is gone
         semaphore.release()
         assert semaphore.acquire(timeout=DEADLINE)
         event.set()
         assert event.wait(DEADLINE)
 
 
-def test_objects_are_made_and_dropped_by_processes_that_are_killed(ctx):
+def test_objects_are_made_and_dropped_by_processes_that_are_killed(ctx, slay):
     before = _core.arena_info()
-    rng = random.Random(13)
 
     def churn():
         things = [ctx.Queue(), ctx.Condition(), ctx.Lock()]
@@ -149,12 +128,5 @@ def test_objects_are_made_and_dropped_by_processes_that_are_killed(ctx):
             things[1].wait(0)
 
     for _ in range(ROUNDS):
-        start = ctx.Semaphore(0)
-        children = [ctx.Process(target=work, args=(start, churn)) for _ in range(3)]
-        for child in children:
-            child.start()
-        for _ in children:
-            start.release()
-        slay(children, rng)
-    del start, children, child
+        slay(churn, churn, churn)
     assert _core.arena_info() == before

@@ -5,6 +5,7 @@ import pickle
 import queue
 import signal
 import threading
+from typing import ClassVar
 
 import pytest
 
@@ -13,25 +14,6 @@ from fastmp import _core
 
 DEADLINE = 20
 BIG = 100 << 20
-
-
-@pytest.fixture
-def start(ctx):
-    children = []
-
-    def run(target, *args):
-        child = ctx.Process(target=target, args=args)
-        child.start()
-        children.append(child)
-        return child
-
-    yield run
-    for child in children:
-        child.join(DEADLINE)
-        alive = child.is_alive()
-        child.kill()
-        child.join(DEADLINE)
-        assert not alive, f"{child} hangs"
 
 
 def join(child, exitcode=0):
@@ -182,7 +164,7 @@ def test_put_raises_what_pickling_raises(q):
 
 
 class Collecting(fastmp.queues.Queue):
-    errors: list = []
+    errors: ClassVar[list] = []
 
     @staticmethod
     def _on_queue_feeder_error(e, obj):
@@ -329,7 +311,7 @@ def test_memory_returns_from_killed_children(ctx, start):
             join(child, -signal.SIGKILL)
         while not q.empty():
             assert q.get(timeout=DEADLINE) == bytes(3000)
-    del q, started, churn
+    q = started = churn = None
     assert _core.arena_info() == before
 
 

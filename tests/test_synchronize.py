@@ -14,26 +14,6 @@ from fastmp import _core
 DEADLINE = 20  # seconds after which a wait for an event counts as a hang
 
 
-@pytest.fixture
-def start(ctx):
-    """Start a process; at the end all of them have ended, by themselves."""
-    children = []
-
-    def run(target, *args):
-        child = ctx.Process(target=target, args=args)
-        child.start()
-        children.append(child)
-        return child
-
-    yield run
-    for child in children:
-        child.join(DEADLINE)
-        alive = child.is_alive()
-        child.kill()
-        child.join(DEADLINE)
-        assert not alive, f"{child} hangs"
-
-
 def join(child, exitcode=0):
     child.join(DEADLINE)
     assert child.exitcode == exitcode
@@ -400,7 +380,12 @@ def test_condition_timeouts(ctx):
 
 def test_condition_must_be_held(ctx):
     condition = ctx.Condition()
-    for call in [condition.wait, condition.notify, condition.notify_all, lambda: condition.wait_for(lambda: 0)]:
+    for call in [
+        condition.wait,
+        condition.notify,
+        condition.notify_all,
+        lambda: condition.wait_for(lambda: 0),
+    ]:
         with pytest.raises(AssertionError):
             call()
 
@@ -535,7 +520,7 @@ def test_barrier_bad_arguments(ctx):
         ctx.Barrier("two")
 
 
-# ---- Ctrl-C -------------------------------------------------------------------------------------------------
+# ---- Ctrl-C -----------------------------------------------------------------------------------------------
 
 
 def test_ctrl_c_interrupts_every_wait(ctx):
