@@ -20,6 +20,9 @@ raise_rc(module_state *state, int rc)
     case FMP_EOF:
         PyErr_SetNone(PyExc_EOFError);
         return NULL;
+    case FMP_CUT:
+        PyErr_SetString(PyExc_OSError, "got end of file during message");
+        return NULL;
     default:
         break;
     }

@@ -20,6 +20,7 @@ enum {
     FMP_LAST,        /* the caller is the last of the parties */
     FMP_EOF,         /* the other side is gone */
     FMP_TOO_LONG,    /* the message does not fit */
+    FMP_CUT,         /* the other side went in the middle of a message */
 };
 
 #endif

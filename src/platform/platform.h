@@ -82,13 +82,16 @@ int fmp_process_at_fork(void (*prepare)(void), void (*parent)(void), void (*chil
 int fmp_fd_wait_readable(int fd, fmp_time until);
 int fmp_fd_wait_writable(int fd, fmp_time until);
 
-/* One read of up to `bytes`: the number read, 0 at the end, FMP_FD_AGAIN if a read would block.
- * Never blocks if fd is a socket; may on any other descriptor, so wait for it first. */
+/* Is it a socket? Sockets are read and written without blocking, whatever their mode. */
+int fmp_fd_is_socket(int fd);
+
+/* One read of up to `bytes`: the number read, 0 at the end, FMP_FD_AGAIN if there is nothing yet, or
+ * -errno, -EINTR too. Blocks only if fd is no socket and another reader is quicker. */
 #define FMP_FD_AGAIN ((ssize_t)-1000000)
 ssize_t fmp_fd_read(int fd, void *buffer, size_t bytes);
 
 /* One gathered write of a header and a body, either of which may be empty, without SIGPIPE: the
- * number of bytes written, FMP_FD_AGAIN, or -errno. */
+ * number of bytes written, FMP_FD_AGAIN, or -errno, -EINTR too. Blocks only if fd is no socket. */
 ssize_t fmp_fd_write(int fd, const void *head, size_t head_bytes, const void *body, size_t body_bytes);
 
 /* Two connected sockets, close-on-exec. One-way: sockets[0] only reads and sockets[1] only writes. */

@@ -1,5 +1,5 @@
-/* fd.c: sockets are read and written without blocking, so that a caller can spin on them;
- * any other descriptor is waited for first. */
+/* fd.c: sockets are read and written without blocking, so that a caller can spin on them. Any other
+ * descriptor is looked at before it is read, and costs a failed call of the socket's kind. */
 #include "platform/platform.h"
 
 #include <errno.h>
@@ -25,7 +25,7 @@ wait_for(int fd, short events, fmp_time until)
         timeout = &ts;
     }
     int rc = ppoll(&p, 1, timeout, NULL);
-    if (rc == 0)
+    if (rc == 0 || (rc < 0 && errno == EINTR && until == FMP_NOW)) /* a mere look isn't interrupted */
         return FMP_TIMEOUT;
     if (rc < 0)
         return errno == EINTR ? FMP_INTR : -errno;
@@ -44,23 +44,33 @@ fmp_fd_wait_writable(int fd, fmp_time until)
     return wait_for(fd, POLLOUT, until);
 }
 
+int
+fmp_fd_is_socket(int fd)
+{
+    int type;
+    socklen_t bytes = sizeof(type);
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &bytes) == 0;
+}
+
 static ssize_t
 outcome(ssize_t n)
 {
     if (n >= 0)
         return n;
-    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
-        return FMP_FD_AGAIN;
-    return -errno;
+    return errno == EAGAIN || errno == EWOULDBLOCK ? FMP_FD_AGAIN : -errno;
 }
 
 ssize_t
 fmp_fd_read(int fd, void *buffer, size_t bytes)
 {
     ssize_t n = recv(fd, buffer, bytes, MSG_DONTWAIT);
-    if (n < 0 && errno == ENOTSOCK)
-        n = read(fd, buffer, bytes);
-    return outcome(n);
+    if (n >= 0 || errno != ENOTSOCK)
+        return outcome(n);
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    int ready = poll(&p, 1, 0);
+    if (ready == 0)
+        return FMP_FD_AGAIN;
+    return outcome(ready < 0 ? -1 : read(fd, buffer, bytes));
 }
 
 ssize_t
