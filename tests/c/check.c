@@ -7,6 +7,15 @@
 
 #define DEADLINE 240 /* seconds for one test: a sanitizer, two busy processors, and a lot to spare */
 
+/* Defaults of the sanitizers: children are forked beside threads, and leave without joining them. */
+const char *__tsan_default_options(void);
+
+const char *
+__tsan_default_options(void)
+{
+    return "halt_on_error=1:report_thread_leaks=0";
+}
+
 static const char *running = "";
 static fmp_arena arena;
 static int arena_made;
@@ -107,6 +116,58 @@ check_fork(void (*body)(void *), void *arg, uint32_t *id)
     return pid;
 }
 
+struct doom {
+    void (*body)(void *);
+    void *arg;
+    uint32_t delay;
+};
+
+static void
+run_doomed(void *p)
+{
+    struct doom *d = p;
+    timer_t timer;
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
+    struct itimerspec when = {.it_value = {.tv_nsec = d->delay}};
+    CHECK_EQ(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+    CHECK_EQ(timer_settime(timer, 0, &when, NULL), 0);
+    d->body(d->arg);
+    for (;;)
+        pause();
+}
+
+pid_t
+check_fork_doomed(void (*body)(void *), void *arg, uint32_t *id, uint32_t *random, uint32_t most)
+{
+    struct doom d = {body, arg, 1 + check_random(random) % most};
+    return check_fork(run_doomed, &d, id);
+}
+
+static int
+reap(pid_t pid, uint32_t id, int options)
+{
+    int status;
+    pid_t got = waitpid(pid, &status, options);
+    if (got == 0)
+        return 0;
+    CHECK_EQ(got, pid);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL); /* or a check failed in it */
+    fmp_owner_bury(&arena, id);
+    return 1;
+}
+
+void
+check_reap(pid_t pid, uint32_t id)
+{
+    reap(pid, id, 0);
+}
+
+int
+check_reaped(pid_t pid, uint32_t id)
+{
+    return reap(pid, id, WNOHANG);
+}
+
 void
 check_join(pid_t pid)
 {
@@ -121,7 +182,7 @@ check_kill(pid_t pid)
     int status;
     CHECK_EQ(kill(pid, SIGKILL), 0);
     CHECK_EQ(waitpid(pid, &status, 0), pid);
-    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL); /* or a check failed in it */
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
 void

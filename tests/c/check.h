@@ -65,6 +65,13 @@ pid_t check_fork(void (*body)(void *), void *arg, uint32_t *id);
 /* The child ended well. */
 void check_join(pid_t pid);
 
+/* The same, and the child is killed after up to `most` nanoseconds, whatever it does then. */
+pid_t check_fork_doomed(void (*body)(void *), void *arg, uint32_t *id, uint32_t *random, uint32_t most);
+
+/* Wait until it was killed, and report it to the owner table; or only ask. */
+void check_reap(pid_t pid, uint32_t id);
+int check_reaped(pid_t pid, uint32_t id);
+
 /* Kill the child and reap it; check_slay also reports it to the owner table. */
 void check_kill(pid_t pid);
 void check_slay(pid_t pid, uint32_t id);

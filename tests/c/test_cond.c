@@ -365,13 +365,14 @@ a_killed_notifier_strands_nobody(void)
 }
 
 static void
-wait_and_give_up(void *woken)
+wait_and_give_up(void *unused)
 {
+    (void)unused;
     uint32_t random = (uint32_t)getpid();
     for (;;) {
         fmp_ref n = enter();
-        sleep_until(n, fmp_clock() + check_random(&random) % 30000);
-        atomic_fetch_add((_Atomic uint32_t *)woken, 1);
+        fmp_cond_notify(a, c, check_random(&random) % 3);
+        sleep_until(n, fmp_clock() + check_random(&random) % 10000);
     }
 }
 
@@ -379,20 +380,16 @@ static void
 killed_at_any_moment(void)
 {
     begin();
-    _Atomic uint32_t *woken = check_shared(64);
     uint32_t random = 31;
     for (int round = 0; round < 100; round++) {
         pid_t pids[2];
-        uint32_t ids[2], until = fmp_load(woken) + check_random(&random) % 50;
+        uint32_t ids[2];
         fmp_ref mine = enter();
         for (int i = 0; i < 2; i++)
-            pids[i] = check_fork(wait_and_give_up, (void *)woken, &ids[i]);
-        while (fmp_load(woken) < until)
-            fmp_cond_notify(a, c, 1 + round % 2);
-        for (int i = 0; i < 2; i++) {
-            check_dawdle(&random, 5000);
-            check_slay(pids[i], ids[i]);
-        }
+            pids[i] = check_fork_doomed(wait_and_give_up, NULL, &ids[i], &random, 400000);
+        for (int i = 0; i < 2; i++)
+            while (!check_reaped(pids[i], ids[i]))
+                fmp_cond_notify(a, c, 1);
         fmp_object_sweep(a);
         fmp_cond_notify(a, c, UINT32_MAX);
         CHECK_EQ(sleep_until(mine, FMP_NOW), 0);

@@ -483,14 +483,10 @@ a_half_freed_extent_is_freed(void)
     check_fill(fmp_heap_at(a, z), (uint64_t)40 << 20, 1);
 }
 
-struct churn {
-    _Atomic uint64_t steps;
-};
-
 static void
-churn(void *arg)
+churn(void *unused)
 {
-    struct churn *c = arg;
+    (void)unused;
     uint32_t random = (uint32_t)getpid();
     fmp_ref refs[8] = {{0}};
     for (;;) {
@@ -502,7 +498,6 @@ churn(void *arg)
         else {
             refs[k] = get(check_random(&random) % 4 == 0 ? 70000 : check_random(&random) % 300);
         }
-        atomic_fetch_add(&c->steps, 1);
     }
 }
 
@@ -510,15 +505,11 @@ static void
 killed_at_any_moment(void)
 {
     a = check_arena();
-    struct churn *c = check_shared(sizeof(*c));
     uint32_t random = 3;
     for (int i = 0; i < 200; i++) {
-        uint64_t until = fmp_load(&c->steps) + check_random(&random) % 200;
         uint32_t id;
-        pid_t pid = check_fork(churn, c, &id);
-        UNTIL(fmp_load(&c->steps) >= until);
-        check_dawdle(&random, 2000);
-        check_slay(pid, id);
+        pid_t pid = check_fork_doomed(churn, NULL, &id, &random, 300000);
+        check_reap(pid, id);
         fmp_heap_sweep(a, id);
         fmp_owner_recycle(a, id);
         CHECK_EQ(check_blocks(), 0);

@@ -458,9 +458,9 @@ a_sweep_that_was_cut_short_is_finished(void)
 }
 
 static void
-churn(void *arg)
+churn(void *unused)
 {
-    _Atomic uint32_t *steps = arg;
+    (void)unused;
     fmp_object *o = NULL;
     for (uint32_t i = 0;; i++) {
         fmp_object *next = create(i % 3 == 0 ? FMP_QUEUE : FMP_PLAIN, sizeof(fmp_queue));
@@ -469,7 +469,6 @@ churn(void *arg)
         if (o != NULL)
             fmp_object_drop(a, o);
         o = next;
-        atomic_fetch_add(steps, 1);
     }
 }
 
@@ -477,20 +476,15 @@ static void
 killed_at_any_moment(void)
 {
     a = check_arena();
-    _Atomic uint32_t *steps = check_shared(64);
     uint32_t random = 41;
     fmp_object *mine = create(FMP_PLAIN, 10);
     for (int round = 0; round < 100; round++) {
-        uint32_t until = fmp_load(steps) + check_random(&random) % 100;
         pid_t pids[2];
         uint32_t ids[2];
         for (int i = 0; i < 2; i++)
-            pids[i] = check_fork(churn, (void *)steps, &ids[i]);
-        UNTIL(fmp_load(steps) >= until);
-        for (int i = 0; i < 2; i++) {
-            check_dawdle(&random, 5000);
-            check_slay(pids[i], ids[i]);
-        }
+            pids[i] = check_fork_doomed(churn, NULL, &ids[i], &random, 400000);
+        for (int i = 0; i < 2; i++)
+            check_reap(pids[i], ids[i]);
         fmp_object_sweep(a);
         CHECK_EQ(fmp_object_count(a), 1);
         CHECK_EQ(check_blocks(), 1);

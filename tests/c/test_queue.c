@@ -681,11 +681,9 @@ pushers_are_killed(void)
     uint32_t random = 17;
     for (int round = 0; round < 120; round++) {
         fmp_store(&s->done, 0);
-        uint32_t id, many = 1 + check_random(&random) % 60, first = 0;
-        pid_t pid = check_fork(push_for_ever, s, &id);
-        UNTIL(fmp_load(&s->done) >= many);
-        check_dawdle(&random, 3000);
-        check_slay(pid, id);
+        uint32_t id, first = 0;
+        pid_t pid = check_fork_doomed(push_for_ever, s, &id, &random, 300000);
+        check_reap(pid, id);
         uint32_t sent = fmp_load(&s->done), got = drain_to_mark(id, round % 2, &first);
         CHECK_EQ(first, 0);
         CHECK(got == sent || got == sent + 1); /* the last one arrived or didn't */
@@ -716,11 +714,9 @@ takers_are_killed(void)
         for (uint32_t i = 0; i < N; i++)
             push(killed_size(i), (struct label){7, i});
         fmp_store(&s->done, 0);
-        uint32_t id, many = 1 + check_random(&random) % (N - 10);
-        pid_t pid = check_fork(take_for_ever, s, &id);
-        UNTIL(fmp_load(&s->done) >= many);
-        check_dawdle(&random, 3000);
-        check_slay(pid, id);
+        uint32_t id;
+        pid_t pid = check_fork_doomed(take_for_ever, s, &id, &random, 200000);
+        check_reap(pid, id);
         uint32_t taken = fmp_load(&s->done), first = taken, end = drain_to_mark(id, round % 2, &first);
         CHECK(first == taken || first == taken + 1); /* one at most was lost with its taker */
         CHECK(end == N || (end == taken && taken == N - 1));
@@ -731,36 +727,27 @@ takers_are_killed(void)
 
 #define CROWD 5
 
-/* Some push and some take while others of them are killed. */
+/* Several push into a queue with a bound while one takes, until all of them are killed. */
 static void
 a_crowd_is_decimated(void)
 {
     begin(8, 0);
-    static struct {
-        pid_t pid;
-        uint32_t id;
-        struct progress *progress;
-    } victims[CROWD];
-    uint32_t random = 29, kills = 0;
-    uint64_t sent = 0, taken = 0;
+    pid_t pids[CROWD];
+    uint32_t ids[CROWD], random = 29;
+    uint64_t taken = 0, sent = 0, kills = 0;
+    struct progress *progress[CROWD];
+    struct label l;
     for (int i = 0; i < CROWD; i++)
-        victims[i].progress = check_shared(sizeof(struct progress));
-    for (int round = 0; round < 40; round++) {
+        progress[i] = check_shared(sizeof(struct progress));
+    for (; kills < 40 * CROWD; kills += CROWD) {
         for (uint32_t i = 0; i < CROWD; i++) {
-            fmp_store(&victims[i].progress->done, 0);
-            victims[i].pid = check_fork(push_for_ever, victims[i].progress, &victims[i].id);
-        }
-        uint32_t many = check_random(&random) % 300;
-        struct label l;
-        for (uint32_t i = 0; i < many; i++) {
-            CHECK(take_until(FMP_FOREVER, &l, NULL));
-            taken++;
+            fmp_store(&progress[i]->done, 0);
+            pids[i] = check_fork_doomed(push_for_ever, progress[i], &ids[i], &random, 2000000);
         }
         for (uint32_t i = 0; i < CROWD; i++) {
-            check_dawdle(&random, 20000);
-            check_slay(victims[i].pid, victims[i].id);
-            sent += fmp_load(&victims[i].progress->done);
-            kills++;
+            while (!check_reaped(pids[i], ids[i]))
+                taken += (uint64_t)try_take(&l);
+            sent += fmp_load(&progress[i]->done);
         }
         fmp_object_sweep(a);
         while (try_take(&l))

@@ -1,0 +1,61 @@
+"""The C tests of src/core: every program of tests/c, as it is and under the sanitizers."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent / "c"
+PROGRAMS = sorted(path.stem for path in FOLDER.glob("test_*.c"))
+SANITIZERS = {"plain": "", "address": "address,undefined", "thread": "thread"}
+
+pytestmark = [
+    pytest.mark.deadline(900),  # the first of each variant builds it
+    pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed"),
+    pytest.mark.skipif(shutil.which(os.environ.get("CC", "cc")) is None, reason="there is no C compiler"),
+]
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def links(sanitizers: str, folder: Path) -> bool:
+    source = folder / "empty.c"
+    source.write_text("int main(void) { return 0; }\n")
+    compiler = os.environ.get("CC", "cc")
+    return run(compiler, f"-fsanitize={sanitizers}", source, "-o", folder / "empty").returncode == 0
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Build a program of a variant; the core that it links is built once for each variant."""
+    folders: dict[str, Path] = {}
+
+    def build_program(name: str, variant: str) -> Path:
+        sanitizers = SANITIZERS[variant]
+        if variant not in folders:
+            folders[variant] = tmp_path_factory.mktemp(variant)
+        folder = folders[variant]
+        if sanitizers and not links(sanitizers, folder):
+            pytest.skip(f"the C compiler can't link programs with -fsanitize={sanitizers}")
+        made = run("make", "-C", FOLDER, f"OUT={folder}", f"SAN={sanitizers}", folder / name)
+        assert made.returncode == 0, made.stdout + made.stderr
+        return folder / name
+
+    return build_program
+
+
+def test_every_file_of_the_core_has_its_program() -> None:
+    core = (FOLDER.parent.parent / "src" / "core").glob("*.c")
+    assert {f"test_{path.stem}" for path in core} - {"test_kinds"} <= set(PROGRAMS)
+
+
+@pytest.mark.parametrize("variant", SANITIZERS)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_program(name: str, variant: str, build: Callable[[str, str], Path]) -> None:
+    done = run(build(name, variant))
+    assert done.returncode == 0, done.stdout + done.stderr
