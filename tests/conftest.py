@@ -22,6 +22,7 @@ DEADLINE = 90  # seconds for a test that does not say @pytest.mark.deadline(seco
 JOIN = 30.0  # seconds for a child to end
 
 guard_key = pytest.StashKey[subprocess.Popen[bytes]]()
+failed_key = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,6 +55,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         guard.stdin.write(b"0\n")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    item.stash[failed_key] = item.stash.get(failed_key, False) or report.failed
+    return report
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A temporary folder for this run alone, so that whatever appears in it is ours."""
@@ -76,10 +84,11 @@ def warm(own_temporary_folder: None) -> None:
 def nothing_left(request: pytest.FixtureRequest, warm: None) -> Iterator[None]:
     before = Snapshot()
     yield
+    failed = request.node.stash.get(failed_key, False)
     request.node.funcargs.clear()  # what fixtures gave to the test is not a leftover
-    left = before.leftovers_in_the_end()
+    left = [] if failed else before.leftovers_in_the_end()  # a traceback keeps much alive
+    before.kill_new_children()
     if left:
-        before.kill_new_children()
         pytest.fail("left behind:\n  " + "\n  ".join(left))
 
 

@@ -5,6 +5,7 @@ files in the temporary folder (of which the test run has one of its own). `lefto
 what is there beyond it.
 """
 
+import contextlib
 import gc
 import os
 import signal
@@ -83,5 +84,6 @@ class Snapshot:
 
     def kill_new_children(self) -> None:
         for pid in self.new_children():
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
