@@ -18,6 +18,7 @@ import pytest
 
 import fastmp
 from fastmp import managers
+from fastmp._managers import client
 from fastmp.managers import (
     BaseManager,
     BaseProxy,
@@ -466,12 +467,25 @@ def test_nested_queue_of_another_type(manager):
 def test_proxies_of_another_manager(manager, ctx):
     with SyncManager(ctx=ctx, authkey=b"another") as other:
         inner = other.list([1])
-        inner_key = managers._keys[other.address]
+        inner_key = client.keys[other.address]
         assert inner_key == b"another"
         items = manager.list()
         with pytest.raises(RemoteError, match="AuthenticationError"):
             items.append(inner)  # that manager was never told the key
         assert (len(items), inner[:]) == (0, [1])
+
+
+def test_pickles_name_the_public_module(manager):
+    for thing in (
+        Token("a", "b", "c"),
+        ListProxy,
+        manager.list(),
+        manager.Queue(),
+        RemoteError("x"),
+        managers.Server,
+    ):
+        assert b"fastmp.managers" in pickle.dumps(thing)
+        assert b"_managers" not in pickle.dumps(thing)
 
 
 def test_pickle_keeps_the_object(manager, ctx, finish):
@@ -979,7 +993,7 @@ class StubbornManager(BaseManager):
 
 
 def test_manager_that_does_not_end(ctx, monkeypatch):
-    monkeypatch.setattr(managers, "ERRAND_SECONDS", 0.1)
+    monkeypatch.setattr(client, "ERRAND_SECONDS", 0.1)
     manager = StubbornManager(ctx=ctx, shutdown_timeout=0.1)
     manager.start(ignore_sigterm)
     child = manager._process
@@ -988,7 +1002,7 @@ def test_manager_that_does_not_end(ctx, monkeypatch):
 
 
 def test_stopped_manager_can_be_shut_down(ctx, monkeypatch):
-    monkeypatch.setattr(managers, "ERRAND_SECONDS", 0.1)
+    monkeypatch.setattr(client, "ERRAND_SECONDS", 0.1)
     manager = SyncManager(ctx=ctx, shutdown_timeout=0.1)
     manager.start()
     child = manager._process
@@ -998,7 +1012,7 @@ def test_stopped_manager_can_be_shut_down(ctx, monkeypatch):
 
 
 def test_stopped_manager_does_not_hold_up_a_fork(manager, ctx, finish, monkeypatch):
-    monkeypatch.setattr(managers, "ERRAND_SECONDS", 0.1)
+    monkeypatch.setattr(client, "ERRAND_SECONDS", 0.1)
     items = manager.list()
     os.kill(manager._process.pid, signal.SIGSTOP)
     child = ctx.Process(target=items.append, args=(1,))

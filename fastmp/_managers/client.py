@@ -1,0 +1,256 @@
+"""The client's side: the connections of a process to the servers of managers.
+
+A Link is to one server: all proxies there share it. Methods are called over a connection for each thread. An
+errand (create, incref, decref, ...) has a connection of its own, or the thread's where that is idle and the
+server runs errands on it: the standard library's does not.
+
+Before a fork each link takes a Lease for the child: a connection on which the references of its proxies
+depend. The design of references is in `server`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+
+from .. import _logging, connection, process
+from .protocol import dump, unwrap
+from .server import servers
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from typing import Any, Protocol, TypeVar
+
+    from .protocol import Address, Message
+
+    T = TypeVar("T")
+
+    class Proxy(Protocol):
+        """What a link knows of the proxies that share it."""
+
+        _id: str
+        _authkey: process.AuthenticationString
+
+
+ERRAND_SECONDS = 5.0  # for errands that nobody asked for: to take and give back references, to end the server
+
+keys: dict[Address, bytes] = {}  # of the servers that this process or its parents know
+
+
+def run_errand(
+    address: Address,
+    authkey: bytes,
+    client: Any,
+    name: str,
+    args: Any = (),
+    kwds: Any = {},  # noqa: B006
+    unasked: bool = False,
+) -> Any:
+    """Let a server do something. With `unasked`, give up after about ERRAND_SECONDS."""
+    link = _links.get((address, client))
+    if link is not None and link.at_hand():
+        return unwrap(*link.ask(authkey, None, name, args, kwds, unasked=unasked))
+    conn, result = _begin_errand(address, authkey, client, name, args, kwds, unasked)
+    conn.close()
+    return result
+
+
+def _begin_errand(
+    address: Address,
+    authkey: bytes,
+    client: Any,
+    name: str,
+    args: Any = (),
+    kwds: Any = {},  # noqa: B006
+    unasked: bool = False,
+) -> tuple[Any, Any]:
+    """As run_errand, but for more to be said: the connection is returned with the result."""
+    if unasked and client is connection.Client:
+        conn = connection.Client(address, authkey=authkey, timeout=ERRAND_SECONDS)
+    else:
+        conn = client(address, authkey=authkey)
+    try:
+        conn.send((None, name, args, kwds))
+        _await_answer(conn, address, unasked)
+        return conn, unwrap(*conn.recv())
+    except BaseException:
+        conn.close()
+        raise
+
+
+def _await_answer(conn: Any, address: Address, unasked: bool) -> None:
+    if unasked and not conn.poll(ERRAND_SECONDS):
+        raise TimeoutError(f"the manager at {address!r} does not answer")
+
+
+class Link:
+    """The connections of this process to one server: one for each thread that calls methods.
+
+    The proxies of the server share it and are all that holds it; without them the connections close.
+    """
+
+    def __init__(self, address: Address, client: Any) -> None:
+        self.address = address
+        self.client = client
+        self.proxies: weakref.WeakValueDictionary[int, Proxy] = weakref.WeakValueDictionary()
+        self.lease: Lease | None = None  # of this process
+        self._runs_errands: bool | None = None  # whether the server does, on connections for methods
+        self._local = threading.local()  # .connection, .busy; .lease: for the child that is being forked
+
+    def ask(self, authkey: bytes, *request: Any, unasked: bool = False) -> Message:
+        """Send a request and return the answer."""
+        if getattr(self._local, "busy", False):
+            # A finalizer of the program's asks, in the midst of another request of this thread.
+            with contextlib.closing(self._connect(authkey)) as conn:
+                return self._exchange(conn, request, unasked)
+        conn = self._connection(authkey)
+        self._local.busy = True
+        try:
+            return self._exchange(conn, request, unasked)
+        finally:
+            self._local.busy = False
+
+    def at_hand(self) -> bool:
+        """Whether this thread has a connection that can be used for an errand now."""
+        local = self._local.__dict__
+        return "connection" in local and not local["busy"] and self._runs_errands is True
+
+    def run_errand(self, authkey: bytes, name: str, *args: Any, unasked: bool = False) -> Any:
+        """As the function, but directly where this is the server's own process."""
+        server = servers.get(self.address)
+        if server is not None:
+            return getattr(server, name)(None, *args)
+        return run_errand(self.address, authkey, self.client, name, args, unasked=unasked)
+
+    def _exchange(self, conn: Any, request: tuple[Any, ...], unasked: bool) -> Message:
+        data = dump(conn, request)
+        try:
+            conn.send_bytes(data)
+            _await_answer(conn, self.address, unasked)
+            kind, result = conn.recv()
+        except EOFError:
+            self._hang_up(conn)
+            raise EOFError(f"the manager at {self.address!r} has ended") from None
+        except BaseException:
+            # Perhaps the answer is still to come, and would be taken for that to the next request.
+            self._hang_up(conn)
+            raise
+        return kind, result
+
+    def _connection(self, authkey: bytes) -> Any:
+        conn = getattr(self._local, "connection", None)
+        if conn is not None:
+            if not conn.poll(0):
+                return conn
+            self._hang_up(conn)  # there can be nothing to read but the end: the server was another one
+        conn = self._local.connection = self._connect(authkey)
+        return conn
+
+    def _connect(self, authkey: bytes) -> Any:
+        name = process.current_process().name
+        if threading.current_thread() is not threading.main_thread():
+            name += "|" + threading.current_thread().name
+        conn, _ = _begin_errand(self.address, authkey, self.client, "accept_connection", (name,))
+        if self._runs_errands is None:
+            conn.send((None, "dummy", (), {}))
+            self._runs_errands = conn.recv()[0] == "#RETURN"
+        return conn
+
+    def _hang_up(self, conn: Any) -> None:
+        conn.close()
+        if getattr(self._local, "connection", None) is conn:
+            del self._local.connection
+
+    def before_fork(self) -> None:
+        """Take a lease for the child."""
+        proxies = _living(self.proxies)
+        if not proxies or self.address in servers:
+            return
+        try:
+            conn, idents = _begin_errand(
+                self.address,
+                proxies[0]._authkey,
+                self.client,
+                "lease",
+                ([proxy._id for proxy in proxies],),
+                unasked=True,
+            )
+        except Exception as e:  # the manager has ended, or knows no leases
+            _logging.debug("no lease for a child: %s", e)
+        else:
+            self._local.lease = Lease(conn, idents)
+
+    def after_fork_in_parent(self) -> None:
+        """The lease is the child's."""
+        lease = self._local.__dict__.pop("lease", None)
+        if lease is not None:
+            lease.close()
+
+    def after_fork_in_child(self) -> None:
+        """The lease is ours; the other connections are the parent's."""
+        if self.lease is not None:
+            self.lease.close()
+        self.lease = self._local.__dict__.get("lease")
+        self._local = threading.local()
+
+
+class Lease:
+    """A connection on which references depend that the parent of this process took for it."""
+
+    def __init__(self, conn: Any, idents: list[str]) -> None:
+        self._conn = conn
+        self._idents = idents
+
+    def claim(self, ident: str) -> bool:
+        """Take over one of the references, if there is one."""
+        if ident not in self._idents:
+            return False
+        self._idents.remove(ident)
+        return True
+
+    def give_back(self, ident: str) -> None:
+        try:
+            self._conn.send(ident)
+        except OSError as e:
+            _logging.debug("... giving %r back failed: %s", ident, e)
+
+    def close(self) -> None:
+        self._conn.close()
+
+
+_links: weakref.WeakValueDictionary[tuple[Address, Any], Link] = weakref.WeakValueDictionary()
+
+
+def get_link(address: Address, client: Any) -> Link:
+    """The link to a server. It is there as long as somebody holds it."""
+    link = _links.get((address, client))
+    if link is None:
+        link = _links[address, client] = Link(address, client)
+    return link
+
+
+def _living(values: weakref.WeakValueDictionary[Any, T]) -> list[T]:
+    """The values, also while other threads add some."""
+    return [value for ref in values.valuerefs() if (value := ref()) is not None]
+
+
+def _before_fork() -> None:
+    for link in _living(_links):
+        link.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for link in _living(_links):
+        link.after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    for link in _living(_links):
+        link.after_fork_in_child()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)

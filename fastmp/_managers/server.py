@@ -1,0 +1,384 @@
+"""The server: it holds the objects of a manager and calls their methods for the clients.
+
+One thread accepts connections. Each then has a thread of its own, which asks for the key first. What comes
+over it is one errand, that is, a call of a function of the server (Server.public). Or it begins with
+accept_connection, and calls of methods follow until the client leaves, and errands between them.
+
+An object lives while it is referred to. References are counted here:
+- each proxy is one.
+- before a fork the parent takes a lease for the child: a connection that stands for a reference of each proxy
+  there is. The child may give them back one by one; what is left goes when the connection does, at the latest
+  with the child. So the parent's proxies may be gone before the child has run a line, and a child that is
+  killed leaves nothing behind. A server that knows no leases gets the references counted by the child.
+- a pickle of a proxy is one too, under a ticket, for the proxy may be gone before the pickle is loaded.
+  The first that loads it redeems the ticket, that is, takes the reference over. Tickets that went out with
+  an answer are void once the client asks the next question: it has loaded the answer by then.
+Idents are random, so one that outlived its object, or the server, never means another object.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+import threading
+import traceback
+import types
+
+from .. import _logging, connection, process
+from .._core import AuthenticationError
+from .protocol import Token, error_message, listener_client, load
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+    from typing import Any, ClassVar, TypeAlias
+
+    from .protocol import Address, Message
+
+    # how to make the object, the names it exposes, typeids of what methods return, how to make the proxy
+    Registered: TypeAlias = tuple[Any, Any, Any, Any]
+    Registry: TypeAlias = dict[str, Registered]
+
+BACKLOG = 128
+RETRY_SECONDS = 0.05  # after an accept() that failed, mostly for want of descriptors
+
+servers: dict[Address, Server] = {}  # those that run in this process
+
+
+def all_methods(obj: object) -> list[str]:
+    """The names of an object's methods."""
+    return [name for name in dir(obj) if callable(getattr(obj, name))]
+
+
+def public_methods(obj: object) -> list[str]:
+    """Those of them that do not start with an underscore."""
+    return [name for name in all_methods(obj) if not name.startswith("_")]
+
+
+class _StopEvent(threading.Event):
+    """An event with a descriptor that is readable once it is set, until close()."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._guard = threading.Lock()
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC)
+
+    def set(self) -> None:
+        super().set()
+        with self._guard:
+            if self._fd >= 0:
+                os.eventfd_write(self._fd, 1)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self, close: Callable[[int], None] = os.close) -> None:  # `os` may be gone at the end
+        with self._guard:
+            if self._fd >= 0:
+                close(self._fd)
+            self._fd = -1
+
+    __del__ = close
+
+
+class Server:
+    """Holds the objects and serves those who know the key, each connection in a thread of its own."""
+
+    public = (
+        "shutdown",
+        "create",
+        "get_methods",
+        "debug_info",
+        "number_of_objects",
+        "dummy",
+        "incref",
+        "decref",
+        "hold",
+        "redeem",
+    )
+    conversations = ("accept_connection", "lease")
+
+    def __init__(self, registry: Registry, address: Address, authkey: bytes, serializer: str) -> None:
+        if not isinstance(authkey, bytes):
+            raise TypeError(f"Authkey {authkey!r} is type {type(authkey)!s}, not bytes")
+        self.registry = registry
+        self.authkey = process.AuthenticationString(authkey)
+        make_listener, _ = listener_client[serializer]
+        self.listener = make_listener(address=address, backlog=BACKLOG, authkey=self.authkey)
+        self.address = self.listener.address
+        self.stop_event = _StopEvent()
+        self.mutex = threading.RLock()
+        self.id_to_obj: dict[str, tuple[Any, set[str], Mapping[str, str] | None]] = {}
+        self.id_to_refcount: dict[str, int] = {}
+        self._idents: dict[int, str] = {}  # of the same objects, by id()
+        self._tickets: dict[str, str] = {}  # the ident of the reference that each stands for
+        self._issuing = threading.local()  # .tickets: those in the answer that this thread is sending
+        self._connections: set[Any] = set()
+        self._ending = False
+
+    # -- the life of the server
+
+    def serve_forever(self) -> None:
+        """Serve until stop_event is set, then exit."""
+        servers[self.address] = self
+        try:
+            with contextlib.suppress(KeyboardInterrupt, SystemExit):
+                self._accept_clients()
+        finally:
+            servers.pop(self.address, None)
+            self.listener.close()
+            self.stop_event.set()
+            self.stop_event.close()
+        sys.exit(0)
+
+    def _accept_clients(self) -> None:
+        while not self.stop_event.is_set():
+            if self.listener not in connection.wait([self.listener, self.stop_event]):
+                continue
+            try:
+                sock = self.listener.accept_socket()
+            except OSError:
+                self.stop_event.wait(RETRY_SECONDS)
+                continue
+            try:
+                threading.Thread(target=self.handle_request, args=(sock,), daemon=True).start()
+            except RuntimeError:  # there are too many threads
+                sock.close()
+
+    def handle_request(self, sock: socket.socket) -> None:
+        """Serve one client until it leaves: an errand, or calls of methods."""
+        try:
+            conn = self.listener.receive(sock)
+        except (AuthenticationError, EOFError, OSError) as e:
+            _logging.debug("a client was refused: %r", e)
+            return
+        self._connections.add(conn)
+        try:
+            self._run_errand(conn)
+        except (EOFError, OSError) as e:
+            _logging.debug("the connection to a client is lost: %r", e)
+        finally:
+            self._connections.discard(conn)
+            conn.close()
+
+    def _run_errand(self, conn: Any) -> None:
+        data = conn.recv_bytes()
+        try:
+            _, name, args, kwds = load(conn, data)
+        except Exception:
+            self._send(conn, ("#TRACEBACK", traceback.format_exc()))
+        else:
+            if name in self.conversations:
+                getattr(self, name)(conn, *args, **kwds)
+            else:
+                self._send(conn, self.perform(None, name, args, kwds))
+
+    def after_fork(self) -> None:
+        """In a child of this process, which is not the server: let go of the clients and their address."""
+        self.listener.close()
+        for conn in self._connections:
+            conn.close()
+
+    # -- calls of methods
+
+    def accept_connection(self, c: Any, name: str) -> None:
+        """Call methods for a client until it leaves."""
+        threading.current_thread().name = name
+        c.send(("#RETURN", None))
+        self.serve_client(c)
+
+    def serve_client(self, conn: Any) -> None:
+        """Answer calls until the client leaves. Only then does EOFError end the loop."""
+        issued: list[str] = []
+        try:
+            while not self.stop_event.is_set():
+                answer = self._answer(conn)
+                self._void(issued)
+                issued = self._send(conn, answer)
+        finally:
+            self._void(issued)
+
+    def _answer(self, conn: Any) -> Message:
+        data = conn.recv_bytes()
+        try:
+            return self.perform(*load(conn, data))
+        except Exception:  # a request that can't be loaded here, or is none
+            return "#TRACEBACK", traceback.format_exc()
+
+    def perform(
+        self,
+        ident: str | None,
+        methodname: str,
+        args: Any = (),
+        kwds: Any = {},  # noqa: B006
+    ) -> Message:
+        """Call a method of an object, or of the server. The answer, as it is sent."""
+        if ident is None:
+            return self._perform_errand(methodname, args, kwds)
+        try:
+            obj, exposed, method_to_typeid = self._find(ident)
+            if methodname in exposed:
+                function = getattr(obj, methodname)
+            elif methodname in self.fallback_mapping:
+                function = types.MethodType(self.fallback_mapping[methodname], obj)
+            else:
+                raise AttributeError(
+                    f"method {methodname!r} of {type(obj)!r} object is not in exposed={exposed!r}"
+                )
+        except Exception:
+            return "#TRACEBACK", traceback.format_exc()
+        try:
+            result = function(*args, **kwds)
+            typeid = method_to_typeid and method_to_typeid.get(methodname)
+            if not typeid:
+                return "#RETURN", result
+            new_ident, new_exposed = self.create(None, typeid, result)
+            return "#PROXY", (new_exposed, Token(typeid, self.address, new_ident))
+        except Exception as e:
+            return error_message(e)
+        except BaseException:  # sys.exit() in a method is not meant for the client
+            return "#TRACEBACK", traceback.format_exc()
+
+    fallback_mapping: ClassVar[dict[str, Callable[[Any], Any]]] = {
+        "__str__": str,
+        "__repr__": repr,
+        "#GETVALUE": lambda obj: obj,
+    }
+
+    def _perform_errand(self, name: str, args: Any, kwds: Any) -> Message:
+        try:
+            if name not in self.public:
+                raise AttributeError(f"{name!r} is not a function of the server")
+            return "#RETURN", getattr(self, name)(None, *args, **kwds)
+        except Exception:
+            return "#TRACEBACK", traceback.format_exc()
+
+    def _send(self, conn: Any, answer: Message) -> list[str]:
+        """Send an answer. The tickets of the proxies in it, which are void after the next request."""
+        issued = self._issuing.tickets = []
+        try:
+            conn.send(answer)
+        except OSError:
+            raise
+        except Exception:
+            conn.send(("#UNSERIALIZABLE", traceback.format_exc()))
+        finally:
+            del self._issuing.tickets
+        if self._ending:
+            self.stop_event.set()
+        return issued
+
+    def _void(self, tickets: list[str]) -> None:
+        for ticket in tickets:
+            ident = self._tickets.pop(ticket, None)
+            if ident is not None:
+                self.decref(None, ident)
+
+    # -- errands
+
+    def create(self, c: Any, typeid: str, /, *args: Any, **kwds: Any) -> tuple[str, tuple[str, ...]]:
+        """Make an object of a registered type. The caller gets a reference."""
+        make, exposed, method_to_typeid, _ = self.registry[typeid]
+        if make is not None:
+            obj = make(*args, **kwds)
+        elif kwds or len(args) != 1:
+            raise ValueError("Without callable, must have one non-keyword argument")
+        else:
+            obj = args[0]
+        names = {*(public_methods(obj) if exposed is None else exposed), *(method_to_typeid or ())}
+        with self.mutex:
+            ident = self._idents.setdefault(id(obj), secrets.token_hex(8))
+            self.id_to_obj[ident] = (obj, names, method_to_typeid)
+            self.id_to_refcount[ident] = self.id_to_refcount.get(ident, 0) + 1
+        _logging.debug("%r callable returned object with id %r", typeid, ident)
+        return ident, tuple(names)
+
+    def incref(self, c: Any, ident: str) -> None:
+        """One more refers to an object."""
+        with self.mutex:
+            self._find(ident)
+            self.id_to_refcount[ident] += 1
+
+    def decref(self, c: Any, ident: str) -> None:
+        """One less refers to an object; the last one takes it along."""
+        with self.mutex:
+            entry = self._find(ident)
+            self.id_to_refcount[ident] -= 1
+            if self.id_to_refcount[ident]:
+                return
+            del self.id_to_refcount[ident], self.id_to_obj[ident], self._idents[id(entry[0])]
+        _logging.debug("disposing of obj with id %r", ident)
+        del entry  # outside the mutex: what goes with the object may take long
+
+    def hold(self, c: Any, ident: str) -> str:
+        """A reference for a pickle: the ticket of which it carries."""
+        ticket = secrets.token_hex(8)
+        with self.mutex:
+            self.incref(c, ident)
+            self._tickets[ticket] = ident
+        if hasattr(self._issuing, "tickets"):
+            self._issuing.tickets.append(ticket)
+        return ticket
+
+    def redeem(self, c: Any, ident: str, ticket: str) -> None:
+        """A reference for who loads a pickle: the pickle's own, unless another has had that."""
+        with self.mutex:
+            if self._tickets.pop(ticket, None) is None:
+                self.incref(c, ident)
+
+    def lease(self, c: Any, idents: list[str]) -> None:
+        """References for a process, which gives each back by its ident, and all when it leaves."""
+        with self.mutex:
+            held = [ident for ident in idents if ident in self.id_to_obj]
+            for ident in held:
+                self.incref(c, ident)
+        try:
+            c.send(("#RETURN", held))
+            while not self.stop_event.is_set():
+                held.remove(ident := c.recv())
+                self.decref(c, ident)
+        finally:
+            for ident in held:
+                self.decref(c, ident)
+
+    def get_methods(self, c: Any, token: Token) -> tuple[str, ...]:
+        """The names that an object exposes."""
+        return tuple(self._find(token.id)[1])
+
+    def number_of_objects(self, c: Any) -> int:
+        """How many objects there are."""
+        return len(self.id_to_refcount)
+
+    def debug_info(self, c: Any) -> str:
+        """A text that lists the objects."""
+        with self.mutex:
+            return "\n".join(
+                f"  {ident}:       refcount={self.id_to_refcount[ident]}\n    {str(entry[0])[:75]}"
+                for ident, entry in sorted(self.id_to_obj.items())
+            )
+
+    def dummy(self, c: Any) -> None:
+        """Nothing: a client sees whether the server is there."""
+
+    def shutdown(self, c: Any) -> None:
+        """The server ends once this has been answered."""
+        _logging.debug("manager received shutdown message")
+        self._ending = True
+
+    def _find(self, ident: str) -> tuple[Any, set[str], Mapping[str, str] | None]:
+        try:
+            return self.id_to_obj[ident]
+        except KeyError:
+            raise KeyError(f"the manager at {self.address!r} has no object {ident!r} (any more)") from None
+
+
+def _after_fork_in_child() -> None:
+    for server in servers.values():
+        server.after_fork()
+    servers.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
