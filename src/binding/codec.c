@@ -1,5 +1,9 @@
 #include "binding/codec.h"
 
+#include <string.h>
+
+#define COPY_WITHOUT_GIL ((size_t)1 << 16) /* bytes */
+
 int
 codec_encode(module_state *state, PyObject *obj, Py_buffer *contents)
 {
@@ -13,6 +17,18 @@ codec_encode(module_state *state, PyObject *obj, Py_buffer *contents)
     int rc = PyObject_GetBuffer(pickled, contents, PyBUF_SIMPLE);
     Py_DECREF(pickled);
     return rc;
+}
+
+void
+codec_copy(void *to, const void *from, size_t bytes)
+{
+    if (bytes < COPY_WITHOUT_GIL) {
+        memcpy(to, from, bytes);
+        return;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    memcpy(to, from, bytes);
+    Py_END_ALLOW_THREADS
 }
 
 PyObject *

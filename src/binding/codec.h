@@ -13,6 +13,9 @@ enum { MESSAGE_PICKLE, MESSAGE_BYTES };
 /* The contents of a message for obj, as a buffer to be released: 0, or -1 with what pickling raised. */
 int codec_encode(module_state *state, PyObject *obj, Py_buffer *contents);
 
+/* Copy contents to or from a message. If that takes long, others may run meanwhile. */
+void codec_copy(void *to, const void *from, size_t bytes);
+
 /* The object that a message's contents stand for; NULL with what unpickling raised. They are not looked
  * at after it returned. */
 PyObject *codec_decode(module_state *state, const void *data, Py_ssize_t bytes);

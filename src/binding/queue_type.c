@@ -63,32 +63,6 @@ push_blocking(void *arg, fmp_waiter *w)
     return fmp_queue_push(t->self->handle.arena, queue_of(t->self), &t->parcel, w, &t->number);
 }
 
-/* Try with the GIL held, which is quick; then wait without it. */
-static int
-try_then_wait(blocking_fn fn, struct transfer *t, fmp_time until, int *rc)
-{
-    fmp_waiter w = FMP_WAITER(FMP_NOW);
-    *rc = fn(t, &w);
-    if (*rc != FMP_TIMEOUT || until == FMP_NOW)
-        return 0;
-    w = FMP_WAITER(until);
-    return wait_without_gil(fn, t, &w, rc);
-}
-
-#define COPY_WITHOUT_GIL ((size_t)1 << 16) /* bytes: from here on others may run meanwhile */
-
-static void
-copy_in(void *to, const void *from, size_t bytes)
-{
-    if (bytes < COPY_WITHOUT_GIL) {
-        memcpy(to, from, bytes);
-        return;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    memcpy(to, from, bytes);
-    Py_END_ALLOW_THREADS
-}
-
 /* Send a message: its number, or 0 with an exception. */
 static uint64_t
 send_contents(QueueObject *self, const Py_buffer *contents, uint32_t kind, fmp_time until)
@@ -101,7 +75,7 @@ send_contents(QueueObject *self, const Py_buffer *contents, uint32_t kind, fmp_t
         raise_rc(state, rc);
         return 0;
     }
-    copy_in(t.parcel.data, contents->buf, (size_t)contents->len);
+    codec_copy(t.parcel.data, contents->buf, (size_t)contents->len);
     if (try_then_wait(push_blocking, &t, until, &rc) == 0) {
         if (rc == 0)
             return t.number;

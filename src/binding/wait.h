@@ -24,4 +24,16 @@ wait_without_gil(blocking_fn fn, void *arg, fmp_waiter *w, int *rc)
     return 0;
 }
 
+/* Try with the GIL held, which is quick; then wait without it. Returns as wait_without_gil does. */
+static inline int
+try_then_wait(blocking_fn fn, void *arg, fmp_time until, int *rc)
+{
+    fmp_waiter w = FMP_WAITER(FMP_NOW);
+    *rc = fn(arg, &w);
+    if (*rc != FMP_TIMEOUT || until == FMP_NOW)
+        return 0;
+    w = FMP_WAITER(until);
+    return wait_without_gil(fn, arg, &w, rc);
+}
+
 #endif
