@@ -39,15 +39,12 @@ sleep_on(int fd, int (*wait)(int, fmp_time), fmp_waiter *w)
 static int
 await(fmp_arena *a, int fd, fmp_ready_fn ready, void *arg, fmp_waiter *w)
 {
-    if (ready(arg))
+    int spin = !w->spun && w->until != FMP_NOW;
+    if (spin ? fmp_ec_spin(a, ready, arg, SYSTEM_LOOKS, w->until) : ready(arg)) /* F2 */
         return 0;
     if (w->until == FMP_NOW)
         return FMP_TIMEOUT;
-    if (!w->spun) {
-        w->spun = 1;
-        if (fmp_ec_spin(a, ready, arg, SYSTEM_LOOKS, w->until)) /* F2 */
-            return 0;
-    }
+    w->spun = 1;
     return sleep_on(fd, fmp_fd_wait_readable, w);
 }
 
