@@ -19,7 +19,8 @@
     X(MessageQueue, queue_spec)                                                                         \
     X(Block, block_spec)                                                                                \
     X(SynchronizedBase, synchronized_base_spec)                                                         \
-    X(Child, child_spec)
+    X(Child, child_spec)                                                                                \
+    X(Connection, connection_spec)
 
 /* Types that derive from one of these or from one before them. */
 #define STATE_SUBTYPES(X)                                                                               \
