@@ -246,7 +246,7 @@ pattern(uint64_t i, uint32_t seed)
     return (unsigned char)(seed * 2654435761u >> 24) ^ (unsigned char)(i * 31 + (i >> 8));
 }
 
-/* Large ones at their ends and at a byte of each 64 only: they are many. */
+/* Of large ones, which are slow to fill and to read, only a byte of each line and the last one count. */
 static uint64_t
 stride(uint64_t bytes)
 {
@@ -257,6 +257,7 @@ void
 check_fill(void *data, uint64_t bytes, uint32_t seed)
 {
     unsigned char *p = data;
+    memset(p, (int)seed, bytes);
     for (uint64_t i = 0; i < bytes; i += stride(bytes))
         p[i] = pattern(i, seed);
     if (bytes > 0)
