@@ -2,6 +2,8 @@
 
 #include <limits.h>
 
+#include "core/owner.h"
+
 struct look {
     fmp_barrier *barrier;
     uint32_t generation;
@@ -76,11 +78,20 @@ fmp_barrier_arrive(fmp_arena *a, fmp_barrier *b, fmp_waiter *w, uint32_t *index,
         *index = fmp_peek(&b->count);
         fmp_store(&b->count, *index + 1);
         rc = *index + 1 == b->parties ? FMP_LAST : 0;
-        if (rc == FMP_LAST)
+        if (rc == FMP_LAST) {
+            fmp_store(&b->actor, a->self);
             fmp_store(&b->state, FMP_BARRIER_LEAVING);
+        }
     }
     fmp_mutex_unlock(&b->guard);
     return rc;
+}
+
+/* The last party lives and runs the action. */
+static int
+action_goes_on(fmp_arena *a, fmp_barrier *b)
+{
+    return fmp_load(&b->state) == FMP_BARRIER_LEAVING && fmp_owner_alive(a, fmp_load(&b->actor));
 }
 
 int
@@ -88,10 +99,18 @@ fmp_barrier_wait(fmp_arena *a, fmp_barrier *b, uint32_t generation, fmp_waiter *
 {
     struct look l = {b, generation};
     int rc = 0;
-    while (rc == 0 && !has_passed(&l))
+    while (rc == 0 && !has_passed(&l)) {
         rc = fmp_ec_wait(a, &b->ec, has_passed, &l, w);
-    if (rc == FMP_INTR)
+        if (rc == FMP_TIMEOUT && action_goes_on(a, b)) { /* all came in time */
+            w->until = FMP_FOREVER;
+            rc = 0;
+        }
+    }
+    if (rc == FMP_INTR) {
+        if (fmp_peek(&b->state) == FMP_BARRIER_LEAVING && !action_goes_on(a, b))
+            fmp_barrier_break(a, b);
         return rc;
+    }
     enter(a, b);
     int passed = has_passed(&l);
     int broken = fmp_peek(&b->generation) == generation || (fmp_peek(&b->broken_bits) & bit(generation));

@@ -11,7 +11,8 @@
  * generations which were broken, so that he learns the outcome of his own however late he wakes.
  * A party that is killed never comes: the others' timeouts are the remedy, as in the standard library.
  *
- * One that is killed while it holds the guard leaves it BROKEN.
+ * One that is killed while it holds the guard, or runs the action, leaves it BROKEN. A deadline counts
+ * until all have come: the action may take longer.
  *
  * Lives in: arena. All fields change under `guard`. Callers: any thread. */
 #ifndef FMP_BARRIER_H
@@ -27,6 +28,7 @@ typedef struct {
     _Atomic uint32_t state;
     _Atomic uint32_t count; /* of those who wait in this generation */
     _Atomic uint32_t generation;
+    _Atomic uint32_t actor;       /* owner id of the last party, while LEAVING */
     _Atomic uint32_t broken_bits; /* bit g % 32: generation g was broken */
     fmp_eventcount ec;
 } fmp_barrier;

@@ -228,12 +228,12 @@ fmp_owner_spin_begin(fmp_arena *a, uint32_t most)
     if (a->self == FMP_OWNER_OUTLAW)
         return 0;
     fmp_owner_table *t = fmp_owner_table_of(a);
-    uint32_t words = fmp_load(&t->top) / 64 + 1, count = fmp_peek(&spinning_threads);
+    uint32_t slot = FMP_OWNER_SLOT(a->self), own = fmp_peek(&spinning_threads);
+    uint32_t words = fmp_load(&t->top) / 64 + 1, count = own == 0 ? 0 : own - 1; /* its bit stands for one */
     for (uint32_t i = 0; i < words && i < FMP_OWNER_SLOTS / 64; i++)
         count += (uint32_t)__builtin_popcountll(fmp_peek(&t->spinning[i]));
     if (count >= most)
         return 0;
-    uint32_t slot = FMP_OWNER_SLOT(a->self);
     if (atomic_fetch_add(&spinning_threads, 1) == 0)
         atomic_fetch_or(&t->spinning[slot / 64], UINT64_C(1) << slot % 64);
     return 1;

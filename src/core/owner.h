@@ -1,7 +1,7 @@
 /* owner.h: the processes that share the arena, who of them lives, and who is spinning.
  *
- * A process has a slot, and an owner id that names it for ever: no id is given out twice, so a
- * lock word that still names a dead process can't come to mean a living one.
+ * A process has a slot, and an owner id that names it alone: no id comes again before its slot was used
+ * two million times, so a lock word that still names a dead process can't come to mean a living one.
  *
  *   id   bits 0..9   slot
  *        bits 10..30 generation of the slot, from 1
