@@ -170,6 +170,56 @@ class MessageQueue:
     @property
     def closed(self) -> bool: ...
 
+# ---- pools ----------------------------------------------------------------------------------------
+
+@final
+class Board:
+    """Tasks of a pool for up to `seats` workers, and their results. Made by the pool's process,
+    inherited by its workers."""
+
+    def __init__(self, seats: int) -> None: ...
+    def put(self, task: object, entry: tuple[Any, Any, Any]) -> int:
+        """Send a task. When its result comes, `entry` = (mapping, key, owner) says where to. Returns the
+        bytes of the tasks that no worker has taken."""
+    def watch(self, entry: tuple[Any, Any, Any]) -> None:
+        """Where to put what a worker reports without having a task."""
+    def collect(self, timeout: float | None = None) -> Any:
+        """Wait for a result, set mapping[key] = (kind, value), return owner. None if the timeout passes
+        first, at the end, and after a nudge. A value that cannot be unpickled is the exception, its kind
+        is -1."""
+    def nudge(self) -> None:
+        """Make one call of collect() return."""
+    broken_off: Final[list[Any]]
+    def guard(self, function: Callable[..., Any], token: object, /, *args: Any) -> Any:
+        """Return function(token, *args). If that raises, append the token to `broken_off` and ring."""
+    def bury(self, pid: int) -> int | None:
+        """Free the seat of a dead worker. Returns the number of the task it had, 0 if it had none; None
+        if it never sat down."""
+    def fail(self, number: int, kind: int, obj: object, /) -> None:
+        """Add a result in the name of a worker who can't any more."""
+    def listen(self) -> bool:
+        """Let the next result ring the bell. False if there is a result already."""
+    def stop_listening(self) -> None: ...
+    def ring(self) -> None:
+        """Ring the bell."""
+    def silence(self) -> None:
+        """Stop the bell."""
+    def fileno(self) -> int:
+        """The bell: a descriptor that is readable while it rings."""
+    def close(self) -> None:
+        """No more tasks come: workers leave when none is left."""
+    def end(self) -> None:
+        """Workers leave, and nobody waits for results any more."""
+    @property
+    def load(self) -> int:
+        """Bytes of the tasks that no worker has taken."""
+    def sit(self) -> None:
+        """Become one of the workers."""
+    def take(self) -> Any:
+        """Wait for the next task. None if there will be none. Raises what unpickling raises."""
+    def report(self, kind: int, obj: object, /) -> None:
+        """Send the result of the task that was taken last."""
+
 # ---- shared memory ------------------------------------------------------------------------------------
 
 class Block:

@@ -19,6 +19,7 @@
     X(MessageQueue, queue_spec)                                                                         \
     X(Block, block_spec)                                                                                \
     X(SynchronizedBase, synchronized_base_spec)                                                         \
+    X(Board, board_spec)                                                                                \
     X(Child, child_spec)                                                                                \
     X(Connection, connection_spec)
 

@@ -1,42 +1,147 @@
 #include "core/board.h"
 
+#include <errno.h>
+#include <limits.h>
+
+#include "core/owner.h"
+
+#define LOOK_AGAIN (100 * FMP_MILLISECOND) /* asking whether a process lives costs some microseconds */
+
 int
-fmp_board_init(fmp_arena *a, fmp_board *b, fmp_ref self, uint32_t worker_count)
+fmp_board_init(fmp_arena *a, fmp_board *b, fmp_ref self, uint32_t seat_count)
 {
     b->self = self;
-    b->worker_count = worker_count;
+    b->seat_count = seat_count;
+    b->master = a->self;
     int rc = fmp_queue_init(a, &b->tasks, 0, 0);
     if (rc == 0 && (rc = fmp_queue_init(a, &b->results, 0, 0)) < 0)
         fmp_queue_destroy(a, &b->tasks);
     return rc;
 }
 
-int
-fmp_board_take(fmp_arena *a, fmp_board *b, uint32_t index, fmp_waiter *w, fmp_message *m)
+/* ---- taking ----------------------------------------------------------------------------------- */
+
+static int
+has_task(void *arg)
 {
-    uint64_t place = offsetof(fmp_board, workers) + index * sizeof(fmp_board_worker);
-    return fmp_queue_take(a, &b->tasks, w, (fmp_ref){b->self.off + place}, m);
+    fmp_board *b = arg;
+    return fmp_queue_size(&b->tasks) != 0 || atomic_load(&b->stage) != FMP_BOARD_OPEN;
+}
+
+static int
+has_result(void *arg)
+{
+    fmp_board *b = arg;
+    return fmp_queue_size(&b->results) != 0 || atomic_load(&b->stage) == FMP_BOARD_ENDED;
+}
+
+static int
+take_now(fmp_arena *a, fmp_queue *q, fmp_ref receipt, fmp_message *m)
+{
+    fmp_waiter now = FMP_WAITER(FMP_NOW);
+    return fmp_queue_take(a, q, &now, receipt, m);
+}
+
+static int
+master_alive(fmp_arena *a, fmp_board *b, fmp_board_seat *seat)
+{
+    fmp_time now = fmp_clock();
+    if (now - seat->looked < LOOK_AGAIN)
+        return 1;
+    seat->looked = now;
+    return fmp_owner_alive(a, b->master);
 }
 
 int
-fmp_board_report(fmp_arena *a, fmp_board *b, uint32_t index, fmp_parcel *p, int *ring)
+fmp_board_take(fmp_arena *a, fmp_board *b, uint32_t seat, fmp_waiter *w, fmp_message *m)
+{
+    fmp_ref receipt = {b->self.off + offsetof(fmp_board, seats) + seat * sizeof(fmp_board_seat)};
+    for (;;) {
+        uint32_t stage = atomic_load(&b->stage); /* first: no task comes after it is CLOSED */
+        if (stage == FMP_BOARD_ENDED || !master_alive(a, b, &b->seats[seat]))
+            return FMP_EOF;
+        int rc = take_now(a, &b->tasks, receipt, m);
+        if (rc != FMP_TIMEOUT)
+            return rc;
+        if (stage == FMP_BOARD_CLOSED)
+            return FMP_EOF;
+        rc = fmp_ec_wait(a, &b->tasks.items, has_task, b, w);
+        if (rc != 0)
+            return rc;
+    }
+}
+
+int
+fmp_board_collect(fmp_arena *a, fmp_board *b, fmp_waiter *w, fmp_message *m)
+{
+    for (;;) {
+        uint32_t stage = atomic_load(&b->stage);
+        int rc = take_now(a, &b->results, FMP_REF_NONE, m);
+        if (rc != FMP_TIMEOUT)
+            return rc;
+        if (stage == FMP_BOARD_ENDED)
+            return FMP_EOF;
+        rc = fmp_ec_wait(a, &b->results.items, has_result, b, w);
+        if (rc != 0)
+            return rc;
+    }
+}
+
+/* ---- adding ----------------------------------------------------------------------------------- */
+
+int
+fmp_board_put(fmp_arena *a, fmp_board *b, fmp_parcel *p, uint64_t *number)
+{
+    fmp_waiter w = FMP_WAITER(FMP_FOREVER); /* never used: the queue has no bound */
+    return fmp_queue_push(a, &b->tasks, p, &w, number);
+}
+
+int
+fmp_board_report(fmp_arena *a, fmp_board *b, fmp_parcel *p, int *ring)
 {
     uint64_t number;
-    fmp_waiter w = FMP_WAITER(FMP_FOREVER); /* never used: the queue has no bound */
+    fmp_waiter w = FMP_WAITER(FMP_FOREVER);
     int rc = fmp_queue_push(a, &b->results, p, &w, &number);
-    if (rc != 0)
-        return rc;
-    fmp_store(&b->workers[index].running, 0); /* behind the result: a death between the two is told apart */
-    *ring = atomic_load(&b->listening) && atomic_exchange(&b->listening, 0);
-    return 0;
+    if (rc == 0)
+        *ring = atomic_load(&b->listening) && atomic_exchange(&b->listening, 0);
+    return rc;
 }
 
-uint64_t
-fmp_board_bury(fmp_arena *a, fmp_board *b, uint32_t index)
+void
+fmp_board_done(fmp_board *b, uint32_t seat)
 {
-    fmp_queue_settle(a, &b->tasks); /* takes back a receipt for a task that was not taken (Q6) */
-    return atomic_exchange(&b->workers[index].running, 0);
+    fmp_store(&b->seats[seat].running, 0); /* behind the result: a death between the two is told apart */
 }
+
+/* ---- seats ------------------------------------------------------------------------------------- */
+
+int
+fmp_board_sit(fmp_board *b, int32_t pid, uint32_t *seat)
+{
+    for (*seat = 0; *seat < b->seat_count; ++*seat) {
+        int32_t nobody = 0;
+        if (atomic_compare_exchange_strong(&b->seats[*seat].pid, &nobody, pid))
+            return 0;
+    }
+    return -EAGAIN;
+}
+
+int
+fmp_board_bury(fmp_arena *a, fmp_board *b, int32_t pid, uint64_t *number)
+{
+    for (uint32_t i = 0; i < b->seat_count; i++) {
+        fmp_board_seat *seat = &b->seats[i];
+        if (fmp_load(&seat->pid) != pid)
+            continue;
+        fmp_queue_settle(a, &b->tasks); /* takes back a receipt for a task that was not taken (Q6) */
+        *number = atomic_exchange(&seat->running, 0);
+        fmp_store(&seat->pid, 0);
+        return 0;
+    }
+    return FMP_EMPTY;
+}
+
+/* ---- the pool's sleep ------------------------------------------------------------------------------ */
 
 int
 fmp_board_listen(fmp_board *b)
@@ -53,6 +158,18 @@ fmp_board_stop_listening(fmp_board *b)
 {
     atomic_store(&b->listening, 0);
 }
+
+void
+fmp_board_advance(fmp_board *b, uint32_t stage)
+{
+    uint32_t old = atomic_load(&b->stage);
+    while (old < stage && !atomic_compare_exchange_weak(&b->stage, &old, stage))
+        ;
+    fmp_ec_signal(&b->tasks.items, INT_MAX);
+    fmp_ec_signal(&b->results.items, INT_MAX);
+}
+
+/* ---- the whole --------------------------------------------------------------------------------------- */
 
 void
 fmp_board_settle(fmp_arena *a, void *body)
