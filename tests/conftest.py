@@ -4,7 +4,9 @@ A test that hangs ends the run (guard.py), and a test that leaves a process, a d
 in /dev/shm or a temporary file behind fails (leftovers.py).
 """
 
+import os
 import resource
+import site
 import subprocess
 import sys
 import tempfile
@@ -64,11 +66,19 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A temporary folder for this run alone, so that whatever appears in it is ours."""
+    """A temporary folder for this run alone, so that whatever appears in it is ours.
+
+    The tests also run in it. In the checkout `python -c "import fastmp"` would take the folder there,
+    which may have no compiled core, where the fastmp under test is an installed one.
+    """
+    package = str(Path(fastmp.__file__).parents[1])
     with pytest.MonkeyPatch.context() as patch:
         folder = str(tmp_path_factory.mktemp("tmp"))
         patch.setenv("TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", folder)
+        patch.chdir(folder)
+        if package not in site.getsitepackages():
+            patch.setenv("PYTHONPATH", package, prepend=os.pathsep)
         yield
 
 
