@@ -209,7 +209,7 @@ class Board:
     def close(self) -> None:
         """No more tasks come: workers leave when none is left."""
     def end(self) -> None:
-        """Workers leave, and nobody waits for results any more."""
+        """Workers leave, results count no more, and nobody waits for them."""
     @property
     def load(self) -> int:
         """Bytes of the tasks that no worker has taken."""

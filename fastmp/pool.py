@@ -250,7 +250,9 @@ def _serve(board: _core.Board) -> bool:
 def _run(how: int, func: Callable[..., Any], args: Any, kwds: Any) -> Any:
     if how == _CALL:
         return func(*args, **kwds)
-    return list(map(func, args) if how == _EACH else itertools.starmap(func, args))
+    if how == _EACH:
+        return [func(x) for x in args]  # map() would take a StopIteration for the end
+    return [func(*x) for x in args]
 
 
 def _flush(stream: io.TextIOWrapper) -> None:
@@ -298,7 +300,7 @@ def _interrupt_only_tasks() -> None:
 
 
 class _Waiter:
-    """A thread that waits until `done()`. It may lead unless somebody else is to deliver what it waits for."""
+    """A thread that waits until `done()`. It may lead unless what it waits for comes from somebody else."""
 
     def __init__(self, done: Callable[[], bool], may_lead: bool) -> None:
         self.done = done
@@ -331,8 +333,9 @@ class _Desk:
         self.jobs: dict[int, _Job] = {}
         self.keeper: Pool | None = None
         self.failure: Item | None = None
+        self.closing = False
         self.joining = False
-        self.feeds = 0
+        self._feeds: dict[_Job, Callable[[], object] | None] = {}  # None: its thread runs
         self._leader: _Waiter | None = None
         self._followers: dict[_Waiter, None] = {}
         self._due: dict[ApplyResult, None] = {}
@@ -351,10 +354,8 @@ class _Desk:
         until = None if timeout is None else time.monotonic() + timeout
         late = False
         while not (late or waiter.done()):
-            if self._begin_to_lead(waiter):
-                late = self._lead(waiter, until)
-            else:
-                late = self._follow(waiter, until)
+            play = self._lead if self._begin_to_lead(waiter) else self._follow
+            late = play(waiter, until)
         with self.lock:
             if self._leader is waiter:
                 self._leader = None
@@ -434,8 +435,11 @@ class _Desk:
     def forget(self, job: _Job) -> None:
         with self.lock:
             self.jobs.pop(job._job, None)
-            if not self.jobs:
-                self.keeper = None
+            if self.jobs:
+                return
+            self.keeper = None
+            if self.closing:
+                self.board.ring()  # the supervisor waits for this
 
     def put(self, job: _Job, key: int, task: Task) -> int:
         """Send a task. Returns the load."""
@@ -485,18 +489,22 @@ class _Desk:
             self.changed()
 
     def _put_right(self) -> None:
-        """Signal handlers raised in guarded calls."""
+        """Signal handlers raised in guarded calls. That may happen here as well, so all can be done again."""
         with self.lock:
-            while self.board.broken_off:
-                token = self.board.broken_off.pop()
+            tokens = list(self.board.broken_off)
+            for token in tokens:
                 if self._leader is token:
                     self._leader = None
+                self._followers.pop(token, None)
                 if isinstance(token, _Job):
                     token._fail((_RAISED_HERE, RuntimeError("a signal handler raised in between")))
             for job in list(self.jobs.values()):
                 job._arrived()
+            if not self.jobs:
+                self.keeper = None
             for waiter in self._followers:
                 waiter.wake()
+            del self.board.broken_off[: len(tokens)]
 
     # -- feeding
 
@@ -510,19 +518,28 @@ class _Desk:
                 self.wait(self.has_room)
         return True
 
-    def feed_rest(self, feeding: Callable[[], None]) -> None:
-        """Go on in a thread."""
-        with self.lock:
-            self.feeds += 1
-        threading.Thread(target=self._run_feed, args=(feeding,), name="PoolFeeder", daemon=True).start()
+    def feed_rest(self, job: _Job, feeding: Callable[[], object]) -> None:
+        """Go on in a thread. The supervisor starts it, for that must not be interrupted."""
+        self._feeds[job] = feeding
+        self.board.ring()
 
-    def _run_feed(self, feeding: Callable[[], None]) -> None:
+    def start_feeds(self) -> None:
+        for job, feeding in list(self._feeds.items()):
+            if feeding is not None:
+                self._feeds[job] = None
+                threading.Thread(
+                    target=self._run_feed, args=(job, feeding), name="PoolFeeder", daemon=True
+                ).start()
+
+    def _run_feed(self, job: _Job, feeding: Callable[[], object]) -> None:
         try:
             feeding()
         finally:
-            with self.lock:
-                self.feeds -= 1
+            del self._feeds[job]
             self.board.ring()
+
+    def is_fed(self) -> bool:
+        return bool(self._feeds)
 
     def has_room(self) -> bool:
         return self.failure is not None or self.board.load <= _LOAD_MOST // 2
@@ -578,7 +595,8 @@ class _Job:
         if kind == _ERROR:
             return False, _revive(*value)
         if kind == _DIED:
-            return False, WorkerDied(*value, f"{what}{_name_of(self._func)}")
+            pid, exitcode = value
+            return False, WorkerDied(pid, exitcode, f"{what}{_name_of(self._func)}")
         if kind == _UNREADABLE:
             error = MaybeDecodingError(value, f"what {_name_of(self._func)} returned cannot be unpickled")
             error.__cause__ = value
@@ -651,6 +669,8 @@ class ApplyResult(_Job):
             del self  # the exception's traceback would lead back to the exception
 
     def _arrived(self) -> None:
+        if self._ready:
+            self._end()
         if self._ready or self._calling_back or not self._complete():
             return
         self._success, self._value = self._evaluate()
@@ -682,9 +702,9 @@ class ApplyResult(_Job):
             self._finish()
 
     def _finish(self) -> None:
+        self._ready = True
         self._end()
         self._inbox = {}
-        self._ready = True
 
     if not TYPE_CHECKING:
         __class_getitem__ = classmethod(types.GenericAlias)
@@ -810,7 +830,7 @@ class IMapIterator(_Job):
 
         def may_go_on() -> bool:
             ahead = buffersize is None or count - self._index < buffersize
-            return desk.failure is not None or (ahead and desk.has_room())
+            return self._failure is not None or (ahead and desk.has_room())
 
         def may_look() -> bool:
             return may_go_on() or (desk.joining and buffersize is not None)
@@ -821,7 +841,7 @@ class IMapIterator(_Job):
                 count = key + 1
                 if not may_go_on():
                     desk.wait(may_look, may_lead=False)
-                if desk.failure is not None:
+                if self._failure is not None:
                     break
                 if not may_go_on():
                     raise ValueError("Pool not running: it was joined before all results were asked for")
@@ -883,14 +903,18 @@ class Pool:
         self._maxtasksperchild = maxtasksperchild
         self._owner_pid = os.getpid()
         self._stillborn = 0
-        self._supervisor: threading.Thread | None = None
         self._setup_queues()
         self._desk = _Desk(self._board)
         self._cache = self._desk.jobs
+        self._supervisor = threading.Thread(
+            target=_supervise, args=(self._desk, weakref.ref(self)), name="PoolSupervisor", daemon=True
+        )
         try:
             self._repopulate_pool()
+            self._supervisor.start()
         except BaseException:
-            _end_workers(self._pool)
+            self._state = TERMINATE
+            _terminate_pool(self._desk, self._pool)
             raise
         self._terminate = Finalize(self, _terminate_pool, args=(self._desk, self._pool), exitpriority=15)
         self._state = RUN
@@ -915,7 +939,7 @@ class Pool:
 
     # -- calls
 
-    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> Any:  # noqa: B006
+    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> Any:
         """func(*args, **kwds) in a worker."""
         return self._apply(func, args, kwds).get()
 
@@ -923,7 +947,7 @@ class Pool:
         self,
         func: Callable[..., Any],
         args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] = {},  # noqa: B006
+        kwds: Mapping[str, Any] = {},
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> ApplyResult:
@@ -932,7 +956,9 @@ class Pool:
         self._desk.attend()
         return result
 
-    def map(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
+    def map(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[Any]:
         """[func(x) for x in iterable], cut into chunks which are tasks."""
         values: list[Any] = self._map(_EACH, func, iterable, chunksize, at_once=None).get()
         return values
@@ -975,7 +1001,8 @@ class Pool:
     ) -> IMapIterator:
         """map as an iterator. With `buffersize` the input is taken only so many tasks ahead of the results
         that were asked for."""
-        return self._imap(IMapIterator, func, iterable, chunksize, buffersize)
+        result: IMapIterator = self._imap(IMapIterator, func, iterable, chunksize, buffersize)
+        return result
 
     def imap_unordered(
         self,
@@ -985,7 +1012,10 @@ class Pool:
         buffersize: int | None = None,
     ) -> IMapUnorderedIterator:
         """imap with the results in the order in which they come."""
-        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, buffersize)
+        result: IMapUnorderedIterator = self._imap(
+            IMapUnorderedIterator, func, iterable, chunksize, buffersize
+        )
+        return result
 
     def _apply(
         self,
@@ -996,7 +1026,6 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> ApplyResult:
         self._check_running()
-        self._supervise()
         result = ApplyResult(self, callback, error_callback)
         result._func = func
         self._desk.board.guard(self._feed_apply, result, (_CALL, func, args, kwds))
@@ -1024,7 +1053,6 @@ class Pool:
             chunksize = -(-length // (len(self._pool) * 4 or 4))
         elif chunksize < 1 and length > 0:
             raise ValueError(f"Chunksize must be 1+, not {chunksize}")
-        self._supervise()
         result = MapResult(self, chunksize, length, callback, error_callback)
         result._func = func
         tasks = enumerate((how, func, chunk, None) for chunk in _chunks(iterable, chunksize))
@@ -1037,7 +1065,7 @@ class Pool:
         if result._chunks == 0:
             result._arrived()
         if not desk.feed(result, tasks, at_once):
-            desk.feed_rest(lambda: desk.feed(result, tasks, None) and None)
+            desk.feed_rest(result, lambda: desk.feed(result, tasks, None))
         if at_once is not None:
             desk.attend()
 
@@ -1056,7 +1084,6 @@ class Pool:
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
-        self._supervise()
         result = kind(self, chunksize > 1)
         result._func = func
         self._desk.board.guard(self._feed_imap, result, iterable, chunksize, buffersize)
@@ -1074,13 +1101,13 @@ class Pool:
             return enumerate((_CALL, func, (x,), {}) for x in iterable)
 
         if type(iterable) not in _SEQUENCES or buffersize is not None:
-            desk.feed_rest(lambda: result._feed(_lazily(generate), buffersize))
+            desk.feed_rest(result, lambda: result._feed(_lazily(generate), buffersize))
         else:
             tasks = generate()
             if desk.feed(result, tasks, _FEED_AT_ONCE):
-                result._set_length(-(-len(iterable) // chunksize))
+                result._set_length(-(-len(iterable) // chunksize))  # type: ignore[arg-type]
             else:
-                desk.feed_rest(lambda: result._feed(tasks, None))
+                desk.feed_rest(result, lambda: result._feed(tasks, None))
         desk.attend()
 
     def _check_running(self) -> None:
@@ -1154,30 +1181,22 @@ class Pool:
     def _needs_workers(self) -> bool:
         if self._desk.failure is not None:
             return False
-        return self._state == RUN or (self._state == CLOSE and bool(self._cache))
+        return self._state in (INIT, RUN) or (self._state == CLOSE and bool(self._cache))
 
     # -- the supervisor
 
-    def _supervise(self) -> None:
-        """From the first call on there is a supervisor."""
-        if self._supervisor is not None:
-            return
-        with self._desk.lock:
-            if self._supervisor is None:
-                thread = threading.Thread(
-                    target=_supervise, args=(self._desk, weakref.ref(self)), name="PoolSupervisor", daemon=True
-                )
-                thread.start()
-                self._supervisor = thread
-
     def _attend(self) -> bool:
         """In the supervisor: do what there is to do. False if there will be nothing more."""
+        if self._state == TERMINATE:
+            return False
+        self._desk.collect()  # first: an initializer's error ends it all
         self._maintain_pool()
         self._desk.collect()
-        if self._state == RUN:
+        self._desk.start_feeds()
+        if self._state in (INIT, RUN):
             return True
         with self._desk.lock:
-            if self._state == CLOSE and (self._cache or self._desk.feeds):
+            if self._state == CLOSE and (self._cache or self._desk.is_fed()):
                 return True
             self._board.close()
             return False
@@ -1197,11 +1216,9 @@ class Pool:
         _logging.debug("closing pool")
         if self._state != RUN:
             return
+        self._desk.closing = True
         self._state = CLOSE
-        if self._supervisor is None:
-            self._board.close()
-        else:
-            self._board.ring()
+        self._board.ring()
 
     def terminate(self) -> None:
         """End the workers at once. Results that are not there will not come."""
@@ -1219,8 +1236,7 @@ class Pool:
             raise ValueError("In unknown state")
         self._desk.joining = True
         self._desk.changed()
-        if self._supervisor is not None:
-            self._supervisor.join()
+        self._supervisor.join()
         for w in list(self._pool):
             w.join()
 

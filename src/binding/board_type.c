@@ -459,6 +459,8 @@ board_close(BoardObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 board_end(BoardObject *self, PyObject *Py_UNUSED(ignored))
 {
+    if (check(self) == 0)
+        PyDict_Clear(self->entries);
     return advance(self, FMP_BOARD_ENDED);
 }
 
@@ -590,7 +592,7 @@ static PyMethodDef methods[] = {
     {"close", (PyCFunction)board_close, METH_NOARGS,
      "close($self, /)\n--\n\nNo more tasks come: workers leave when none is left."},
     {"end", (PyCFunction)board_end, METH_NOARGS,
-     "end($self, /)\n--\n\nWorkers leave, and nobody waits for results any more."},
+     "end($self, /)\n--\n\nWorkers leave, results count no more, and nobody waits for them."},
     {"sit", (PyCFunction)board_sit, METH_NOARGS, "sit($self, /)\n--\n\nBecome one of the workers."},
     {"take", (PyCFunction)board_take, METH_NOARGS,
      "take($self, /)\n--\n\nWait for the next task. None if there will be none. Raises what unpickling raises."},
