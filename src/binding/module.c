@@ -49,6 +49,7 @@ arena_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     if (arena == NULL)
         return NULL;
     uint64_t blocks, bytes;
+    fmp_owner_survey(arena);
     fmp_object_sweep(arena);
     fmp_heap_usage(arena, &blocks, &bytes);
     return Py_BuildValue("{s:K,s:K,s:I,s:I}", "blocks", (unsigned long long)blocks, "bytes",
