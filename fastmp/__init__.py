@@ -9,7 +9,7 @@ The layout, each layer importing only those before it:
     process  queues (_classic_queue)
     util  resource_tracker  spawn           names that libraries import
     _launch/  (popen_fork)                  one module for each start method
-    pool  managers (_managers/)
+    pool (_pool/)  managers (_managers/)
     context                                 all of the interface as methods
     this module                             those of the default context; _install
 

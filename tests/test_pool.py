@@ -20,6 +20,7 @@ import pytest
 import fastmp
 from fastmp import _core
 from fastmp import pool as pool_module
+from fastmp._pool import desk
 
 DEADLINE = 30  # seconds in which anything here must have happened
 
@@ -383,7 +384,7 @@ def test_buffersize_and_close_loses_nothing():
 
 
 def test_more_tasks_than_may_be_in_memory(pool, monkeypatch):
-    monkeypatch.setattr(pool_module, "_LOAD_MOST", 1000)
+    monkeypatch.setattr(desk, "_LOAD_MOST", 1000)
     assert pool.map(square, range(500), 1) == [x * x for x in range(500)]
     assert pool.map_async(square, range(500), 1).get(DEADLINE) == [x * x for x in range(500)]
     assert list(pool.imap(square, range(500))) == [x * x for x in range(500)]

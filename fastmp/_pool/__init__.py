@@ -1,0 +1,10 @@
+"""What `fastmp.pool` is made of; see there. Each module imports only those before it:
+
+tasks     what goes over the board between a pool and its workers
+errors    what may become of a task but a result
+worker    the life of a worker
+desk      who collects results
+results   what a caller gets for a task
+pool      the pool: workers, supervisor, calls
+threads   a pool whose workers are threads
+"""

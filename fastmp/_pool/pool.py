@@ -1,0 +1,466 @@
+"""The pool: its workers, its supervisor, and the calls of its users."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import signal
+import threading
+import time
+import warnings
+import weakref
+
+import fastmp
+
+from .. import _core, _logging
+from .._finalize import Finalize
+from .desk import _Desk, _left
+from .errors import PoolTerminated, WorkerDied
+from .results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
+from .tasks import CALL, DIED, EACH, RAISED_HERE, STAR
+from .worker import _begin
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any, NoReturn, Self
+
+    from ..context import BaseContext
+    from ..process import BaseProcess
+    from .tasks import Task
+
+INIT = "INIT"
+RUN = "RUN"
+CLOSE = "CLOSE"
+TERMINATE = "TERMINATE"
+
+_FEED_AT_ONCE = 1024  # tasks sent by the caller of an asynchronous call; a thread sends the rest
+_SPARE_SEATS = 16  # for who changes _processes and repopulates the pool
+_GRACE_SECONDS = 1.0  # from SIGTERM to SIGKILL, for workers with a handler of their own
+
+
+class Pool:
+    """Worker processes that run tasks."""
+
+    _wrap_exception = True
+
+    @staticmethod
+    def Process(ctx: BaseContext, *args: Any, **kwds: Any) -> BaseProcess:
+        return ctx.Process(*args, **kwds)
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: BaseContext | None = None,
+    ) -> None:
+        self._state = INIT
+        self._pool: list[BaseProcess] = []
+        if processes is None:
+            processes = _core.cpu_count()
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._ctx = context or fastmp.get_context()
+        self._processes = processes
+        self._initializer = initializer
+        self._initargs = initargs
+        self._maxtasksperchild = maxtasksperchild
+        self._owner_pid = os.getpid()
+        self._stillborn = 0
+        self._setup_queues()
+        self._desk = _Desk(self._board)
+        self._cache = self._desk.jobs
+        self._supervisor = threading.Thread(
+            target=_supervise, args=(self._desk, weakref.ref(self)), name="PoolSupervisor", daemon=True
+        )
+        try:
+            self._repopulate_pool()
+            self._supervisor.start()
+        except BaseException:
+            self._state = TERMINATE
+            _terminate_pool(self._desk, self._pool)
+            raise
+        self._terminate = Finalize(self, _terminate_pool, args=(self._desk, self._pool), exitpriority=15)
+        self._state = RUN
+
+    def __del__(self) -> None:
+        if self._state == RUN and self._owner_pid == os.getpid():
+            warnings.warn(f"unclosed running pool {self!r}", ResourceWarning, stacklevel=1, source=self)
+
+    def __repr__(self) -> str:
+        cls = type(self)
+        return f"<{cls.__module__}.{cls.__qualname__} state={self._state} pool_size={len(self._pool)}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    def __enter__(self) -> Self:
+        self._check_running()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.terminate()
+
+    # -- calls
+
+    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> Any:
+        """func(*args, **kwds) in a worker."""
+        return self._apply(func, args, kwds).get()
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> ApplyResult:
+        """The same, without waiting. The callbacks get the result, or what was raised."""
+        result = self._apply(func, args, kwds, callback, error_callback)
+        self._desk.attend()
+        return result
+
+    def map(
+        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[Any]:
+        """[func(x) for x in iterable], cut into chunks which are tasks."""
+        values: list[Any] = self._map(EACH, func, iterable, chunksize, at_once=None).get()
+        return values
+
+    def map_async(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult:
+        """The same, without waiting."""
+        return self._map(EACH, func, iterable, chunksize, _FEED_AT_ONCE, callback, error_callback)
+
+    def starmap(
+        self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[Any]:
+        """[func(*x) for x in iterable], cut into chunks which are tasks."""
+        values: list[Any] = self._map(STAR, func, iterable, chunksize, at_once=None).get()
+        return values
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult:
+        """The same, without waiting."""
+        return self._map(STAR, func, iterable, chunksize, _FEED_AT_ONCE, callback, error_callback)
+
+    def imap(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> IMapIterator:
+        """map as an iterator. With `buffersize` the input is taken only so many tasks ahead of the results
+        that were asked for."""
+        result: IMapIterator = self._imap(IMapIterator, func, iterable, chunksize, buffersize)
+        return result
+
+    def imap_unordered(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> IMapUnorderedIterator:
+        """imap with the results in the order in which they come."""
+        result: IMapUnorderedIterator = self._imap(
+            IMapUnorderedIterator, func, iterable, chunksize, buffersize
+        )
+        return result
+
+    def _apply(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any],
+        kwds: Mapping[str, Any],
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> ApplyResult:
+        self._check_running()
+        result = ApplyResult(self, callback, error_callback)
+        result._func = func
+        self._desk.board.guard(self._feed_apply, result, (CALL, func, args, kwds))
+        return result
+
+    def _feed_apply(self, result: ApplyResult, task: Task) -> None:
+        self._desk.register(result)
+        self._desk.put(result, 0, task)
+
+    def _map(
+        self,
+        how: int,
+        func: Callable[..., Any],
+        iterable: Any,
+        chunksize: int | None,
+        at_once: int | None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult:
+        self._check_running()
+        if not hasattr(iterable, "__len__"):
+            iterable = list(iterable)
+        length = len(iterable)
+        if chunksize is None:
+            chunksize = -(-length // (len(self._pool) * 4 or 4))
+        elif chunksize < 1 and length > 0:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize}")
+        result = MapResult(self, chunksize, length, callback, error_callback)
+        result._func = func
+        tasks = enumerate((how, func, chunk, None) for chunk in _chunks(iterable, chunksize))
+        self._desk.board.guard(self._feed_map, result, tasks, at_once)
+        return result
+
+    def _feed_map(self, result: MapResult, tasks: Iterator[tuple[int, Task]], at_once: int | None) -> None:
+        desk = self._desk
+        desk.register(result)
+        if result._chunks == 0:
+            result._arrived()
+        if not desk.feed(result, tasks, at_once):
+            desk.feed_rest(result, lambda: desk.feed(result, tasks, None))
+        if at_once is not None:
+            desk.attend()
+
+    def _imap(
+        self,
+        kind: Callable[[Pool, bool], Any],
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int,
+        buffersize: int | None,
+    ) -> Any:
+        self._check_running()
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        result = kind(self, chunksize > 1)
+        result._func = func
+        self._desk.board.guard(self._feed_imap, result, iterable, chunksize, buffersize)
+        return result
+
+    def _feed_imap(
+        self, result: IMapIterator, iterable: Iterable[Any], chunksize: int, buffersize: int | None
+    ) -> None:
+        desk, func = self._desk, result._func
+        desk.register(result)
+
+        def generate() -> Iterator[tuple[int, Task]]:
+            if chunksize > 1:
+                return enumerate((EACH, func, chunk, None) for chunk in _chunks(iterable, chunksize))
+            return enumerate((CALL, func, (x,), {}) for x in iterable)
+
+        if type(iterable) not in _SEQUENCES or buffersize is not None:
+            desk.feed_rest(result, lambda: result._feed(_lazily(generate), buffersize))
+        else:
+            tasks = generate()
+            if desk.feed(result, tasks, _FEED_AT_ONCE):
+                result._set_length(-(-len(iterable) // chunksize))  # type: ignore[arg-type]
+            else:
+                desk.feed_rest(result, lambda: result._feed(tasks, None))
+        desk.attend()
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+        if self._owner_pid != os.getpid():
+            raise ValueError("Pool not running in this process: it belongs to the one that made it")
+
+    # -- workers
+
+    def _setup_queues(self) -> None:
+        self._board = _core.Board(self._processes * 2 + _SPARE_SEATS)
+        self._inqueue = self._outqueue = self._board
+
+    def _repopulate_pool(self) -> None:
+        """Start workers until there are as many as there should be."""
+        for _ in range(self._processes - len(self._pool)):
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                self._pool.append(self._start_worker(mask))
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            _logging.debug("added worker")
+
+    def _start_worker(self, mask: set[Any]) -> BaseProcess:
+        args = (
+            mask,
+            self._inqueue,
+            self._outqueue,
+            self._initializer,
+            self._initargs,
+            self._maxtasksperchild,
+            self._wrap_exception,
+        )
+        w = self.Process(self._ctx, target=_begin, args=args)
+        w.name = w.name.replace("Process", "PoolWorker")
+        w.daemon = True
+        w.start()
+        return w
+
+    def _join_exited_workers(self) -> bool:
+        """Take those that have ended out of the pool; what they ran fails. True if there were any."""
+        ended = [w for w in self._pool if w.exitcode is not None]
+        for w in ended:
+            self._bury(w)
+            self._pool.remove(w)
+        return bool(ended)
+
+    def _bury(self, w: BaseProcess) -> None:
+        assert w.pid is not None
+        assert w.exitcode is not None
+        _logging.debug("cleaning up worker %s", w.name)
+        w.join()
+        number = self._board.bury(w.pid)
+        if number is None:
+            self._stillborn += 1
+        elif number:
+            self._board.fail(number, DIED, (w.pid, w.exitcode))
+        if number is not None:
+            self._stillborn = 0
+        if self._stillborn > self._processes:
+            doing = "its initializer" if self._initializer is not None else "its start"
+            self._desk.fail((RAISED_HERE, WorkerDied(w.pid, w.exitcode, doing)))
+
+    def _maintain_pool(self) -> None:
+        """Replace the workers that have ended."""
+        with self._desk.lock:
+            if self._join_exited_workers() and self._needs_workers():
+                self._repopulate_pool()
+
+    def _needs_workers(self) -> bool:
+        if self._desk.failure is not None:
+            return False
+        return self._state in (INIT, RUN) or (self._state == CLOSE and bool(self._cache))
+
+    # -- the supervisor
+
+    def _attend(self) -> bool:
+        """In the supervisor: do what there is to do. False if there will be nothing more."""
+        if self._state == TERMINATE:
+            return False
+        self._desk.collect()  # first: an initializer's error ends it all
+        self._maintain_pool()
+        self._desk.collect()
+        self._desk.start_feeds()
+        if self._state in (INIT, RUN):
+            return True
+        with self._desk.lock:
+            if self._state == CLOSE and (self._cache or self._desk.is_fed()):
+                return True
+            self._board.close()
+            return False
+
+    def _get_sentinels(self) -> list[int]:
+        """Descriptors that become readable when the supervisor has something to do."""
+        return [self._board.fileno()]
+
+    @staticmethod
+    def _get_worker_sentinels(workers: Iterable[BaseProcess]) -> list[int]:
+        return [w.sentinel for w in workers]
+
+    # -- the end
+
+    def close(self) -> None:
+        """No more calls; workers end when the work is done."""
+        _logging.debug("closing pool")
+        if self._state != RUN:
+            return
+        self._desk.closing = True
+        self._state = CLOSE
+        self._board.ring()
+
+    def terminate(self) -> None:
+        """End the workers at once. Results that are not there will not come."""
+        _logging.debug("terminating pool")
+        if self._owner_pid == os.getpid():
+            self._state = TERMINATE
+            self._terminate()
+
+    def join(self) -> None:
+        """Wait until the workers have ended. After close() or terminate()."""
+        _logging.debug("joining pool")
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        self._desk.joining = True
+        self._desk.changed()
+        self._supervisor.join()
+        for w in list(self._pool):
+            w.join()
+
+
+_SEQUENCES = frozenset({list, tuple, range})  # input that can be taken at once, for to take it runs no code
+
+
+def _chunks(iterable: Iterable[Any], size: int) -> Iterator[Any]:
+    if type(iterable) in (list, tuple):
+        return (iterable[start : start + size] for start in range(0, len(iterable), size or 1))  # type: ignore[index, arg-type]
+    it = iter(iterable)
+    return iter(lambda: tuple(itertools.islice(it, size)), ())
+
+
+def _lazily(generate: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    """What generate() returns; it is called when the first is asked for, and may raise then."""
+    yield from generate()
+
+
+def _supervise(desk: _Desk, pool_ref: weakref.ref[Pool]) -> None:
+    """The supervisor thread. Asleep it does not hold the pool."""
+    while True:
+        pool = pool_ref()
+        if pool is None or not pool._attend():
+            return
+        sentinels = [*pool._get_sentinels(), *pool._get_worker_sentinels(list(pool._pool))]
+        del pool
+        poll = select.poll()
+        for fd in sentinels:
+            poll.register(fd, select.POLLIN)
+        poll.poll()
+
+
+def _terminate_pool(desk: _Desk, workers: list[BaseProcess]) -> None:
+    """At terminate(), at the exit of the process, or when nobody has the pool any more."""
+    with desk.lock:
+        desk.fail((RAISED_HERE, PoolTerminated("the pool was terminated")))
+        _end_workers(workers)
+    desk.board.ring()
+
+
+def _end_workers(workers: list[BaseProcess]) -> None:
+    """Politely at first: a worker may have a handler for SIGTERM."""
+    _signal_all(workers, signal.SIGTERM)
+    until = time.monotonic() + _GRACE_SECONDS
+    for w in workers:
+        w.join(_left(until))
+    _signal_all(workers, signal.SIGKILL)
+    for w in workers:
+        w.join()
+
+
+def _signal_all(workers: list[BaseProcess], sig: signal.Signals) -> None:
+    for w in workers:
+        if w.exitcode is None:
+            (w.kill if sig == signal.SIGKILL else w.terminate)()
