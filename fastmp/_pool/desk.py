@@ -37,6 +37,10 @@ class _Waiter:
     def sleep(self, seconds: float | None) -> None:
         self._asleep.acquire(True, -1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
 
+    def wake_if_done(self) -> None:
+        if self.done():
+            self.wake()
+
     def wake(self) -> None:
         with contextlib.suppress(RuntimeError):  # it is awake already
             self._asleep.release()
@@ -44,6 +48,9 @@ class _Waiter:
 
 class _Desk:
     """Where a pool's results come in, and who collects them.
+
+    The lock is given back whatever a signal handler raises, but for one thing: in CPython 3.13 an `if` that
+    ends a loop directly in a `with` jumps back outside of the protection. So such loops call methods.
 
     `jobs` are the results that are not complete. `failure` is set when there will be no more results:
     what is out and what comes later fails with it.
@@ -125,8 +132,7 @@ class _Desk:
     def _wake_followers(self) -> None:
         with self.lock:
             for waiter in self._followers:
-                if waiter.done():
-                    waiter.wake()
+                waiter.wake_if_done()
 
     def _hand_over(self) -> None:
         """Nobody leads: somebody who follows is to, or the supervisor listens."""
@@ -215,11 +221,7 @@ class _Desk:
         with self.lock:
             tokens = list(self.board.broken_off)
             for token in tokens:
-                if self._leader is token:
-                    self._leader = None
-                self._followers.pop(token, None)
-                if not isinstance(token, _Waiter):
-                    token._fail((RAISED_HERE, RuntimeError("a signal handler raised in between")))
+                self._give_up(token)
             for job in list(self.jobs.values()):
                 job._arrived()
             if not self.jobs:
@@ -227,6 +229,15 @@ class _Desk:
             for waiter in self._followers:
                 waiter.wake()
             del self.board.broken_off[: len(tokens)]
+
+    def _give_up(self, token: _Waiter | _Job) -> None:
+        """The guarded call with this token raised."""
+        if not isinstance(token, _Waiter):
+            token._fail((RAISED_HERE, RuntimeError("a signal handler raised in between")))
+            return
+        self._followers.pop(token, None)
+        if self._leader is token:
+            self._leader = None
 
     # -- feeding
 
