@@ -2,6 +2,8 @@
 
 tasks     what goes over the board between a pool and its workers
 errors    what may become of a task but a result
+local_board  a board for tasks that don't travel in shared memory
+classic   a board over queues that a subclass made
 worker    the life of a worker
 desk      who collects results
 results   what a caller gets for a task

@@ -15,6 +15,7 @@ import fastmp
 
 from .. import _core, _logging
 from .._finalize import Finalize
+from .classic import ClassicBoard
 from .desk import _Desk, _left
 from .errors import PoolTerminated, WorkerDied
 from .results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
@@ -44,6 +45,10 @@ class Pool:
     """Worker processes that run tasks."""
 
     _wrap_exception = True
+
+    _inqueue: Any  # the board itself, or a queue of a subclass
+    _outqueue: Any
+    _board: Any
 
     @staticmethod
     def Process(ctx: BaseContext, *args: Any, **kwds: Any) -> BaseProcess:
@@ -75,7 +80,7 @@ class Pool:
         self._owner_pid = os.getpid()
         self._stillborn = 0
         self._setup_queues()
-        self._desk = _Desk(self._board)
+        self._desk = _Desk(self._make_board())
         self._cache = self._desk.jobs
         self._supervisor = threading.Thread(
             target=_supervise, args=(self._desk, weakref.ref(self)), name="PoolSupervisor", daemon=True
@@ -290,8 +295,15 @@ class Pool:
     # -- workers
 
     def _setup_queues(self) -> None:
-        self._board = _core.Board(self._processes * 2 + _SPARE_SEATS)
-        self._inqueue = self._outqueue = self._board
+        """Make what workers inherit. A subclass may set `_inqueue` and `_outqueue` to queues of its own."""
+        self._inqueue = self._outqueue = _core.Board(self._processes * 2 + _SPARE_SEATS)
+
+    def _make_board(self) -> Any:
+        if self._inqueue is self._outqueue:
+            self._board = self._inqueue
+        else:
+            self._board = ClassicBoard(self._inqueue, self._outqueue, self._pool.__len__)
+        return self._board
 
     def _repopulate_pool(self) -> None:
         """Start workers until there are as many as there should be."""

@@ -11,6 +11,7 @@ import threading
 
 from .. import _logging
 from ..reduction import dumps
+from .classic import ClassicSeat
 from .errors import MaybeEncodingError, _quote_traceback
 from .tasks import CALL, EACH, ERROR, RAISED_HERE, VALUE
 
@@ -37,15 +38,17 @@ def worker(
     if maxtasks is not None and not (isinstance(maxtasks, int) and maxtasks >= 1):
         raise AssertionError(f"Maxtasks {maxtasks!r} is not valid")
     _interrupt_only_tasks()
+    board: _core.Board | ClassicSeat
+    board = inqueue if inqueue is outqueue else ClassicSeat(inqueue, outqueue)
     if initializer is not None:
         try:
             initializer(*initargs)
         except BaseException as e:
-            inqueue.fail(0, *_failure(e, wrap_exception))
+            board.fail(0, *_failure(e, wrap_exception))
             return
-    inqueue.sit()
+    board.sit()
     for _ in itertools.repeat(None) if maxtasks is None else range(maxtasks):
-        if not _serve(inqueue, wrap_exception):
+        if not _serve(board, wrap_exception):
             return
     _logging.debug("worker exiting after %s tasks", maxtasks)
 
@@ -57,7 +60,7 @@ def _begin(mask: set[signal.Signals], *args: Any) -> None:
     worker(*args)
 
 
-def _serve(board: _core.Board, wrap_exception: bool) -> bool:
+def _serve(board: _core.Board | ClassicSeat, wrap_exception: bool) -> bool:
     """One task. False if there is none and will be none."""
     global _task_runs
     try:
