@@ -13,7 +13,8 @@ from setuptools import Extension, setup
 if not sys.platform.startswith("linux"):
     sys.exit(f"fastmp needs Linux; there is no src/platform folder for {sys.platform} yet.")
 if sys.version_info < (3, 11) or sys.implementation.name != "cpython":
-    sys.exit(f"fastmp needs CPython 3.11 or newer; this is {sys.implementation.name} {sys.version.split()[0]}.")
+    this = f"{sys.implementation.name} {sys.version.split()[0]}"
+    sys.exit(f"fastmp needs CPython 3.11 or newer; this is {this}.")
 
 SOURCE_FOLDERS = ["src/platform/linux", "src/core", "src/binding"]
 

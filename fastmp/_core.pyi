@@ -1,9 +1,10 @@
 """The C core of fastmp. Timeouts are in seconds; None waits for ever, zero or less tries once."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Self, SupportsIndex, final
 
 from _typeshed import ReadableBuffer, WriteableBuffer
+from typing_extensions import disjoint_base
 
 SEM_VALUE_MAX: Final[int]
 
@@ -28,7 +29,7 @@ class Child:
         255 if somebody else has reaped it."""
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for the end, then reap: the exit code, or None if the timeout passed first."""
-    def kill(self, signal: int) -> None:
+    def kill(self, signal: int, /) -> None:
         """Send a signal, unless the child has been reaped already."""
     def close(self) -> None:
         """Give the sentinel back."""
@@ -39,13 +40,13 @@ def fork() -> Child | None:
 def leave() -> None:
     """Give up, in a child about to end, all that this process holds in the arena."""
 
-def set_pickler(dumps: Callable[[Any], ReadableBuffer], loads: Callable[[ReadableBuffer], Any]) -> None:
+def set_pickler(dumps: Callable[[Any], ReadableBuffer], loads: Callable[[ReadableBuffer], Any], /) -> None:
     """What turns objects into messages and back; reduction.py sets ForkingPickler's."""
 
-def set_current_process(current_process: Callable[[], Any]) -> None:
+def set_current_process(current_process: Callable[[], Any], /) -> None:
     """What tells the process object of this process, whose name reprs show; process.py sets it."""
 
-def set_typecodes(typecodes: dict[Any, str]) -> None:
+def set_typecodes(typecodes: dict[Any, str], /) -> None:
     """The ctypes types that are read and written in C, with their codes; sharedctypes.py sets them."""
 
 def cpu_count() -> int:
@@ -56,6 +57,7 @@ def arena_info() -> dict[str, int]:
 
 # ---- connections -------------------------------------------------------------------------------
 
+@disjoint_base
 class Connection:
     """One end of a stream of messages over a descriptor, which it owns."""
 
@@ -78,11 +80,12 @@ class Connection:
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc_info: object) -> None: ...
 
-def socket_pair(duplex: bool) -> tuple[int, int]:
+def socket_pair(duplex: bool, /) -> tuple[int, int]:
     """Two connected stream sockets. One-way: the first only reads, the second only writes."""
 
 # ---- synchronisation ----------------------------------------------------------------------------
 
+@disjoint_base
 class Lock:
     def __init__(self, *, ctx: object = None) -> None: ...
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
@@ -91,6 +94,7 @@ class Lock:
     def __enter__(self) -> bool: ...
     def __exit__(self, *exc_info: object) -> None: ...
 
+@disjoint_base
 class RLock:
     def __init__(self, *, ctx: object = None) -> None: ...
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
@@ -99,6 +103,7 @@ class RLock:
     def __enter__(self) -> bool: ...
     def __exit__(self, *exc_info: object) -> None: ...
 
+@disjoint_base
 class Semaphore:
     def __init__(self, value: int = 1, *, ctx: object = None) -> None: ...
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
@@ -110,10 +115,15 @@ class Semaphore:
 
 class BoundedSemaphore(Semaphore): ...
 
+@disjoint_base
 class Condition:
     def __init__(self, lock: Lock | RLock | None = None, *, ctx: object = None) -> None: ...
-    def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
-    def release(self) -> None: ...
+    @property
+    def acquire(self) -> Callable[..., bool]: ...
+    @property
+    def release(self) -> Callable[[], None]: ...
+    @property
+    def locked(self) -> Callable[[], bool]: ...
     def wait(self, timeout: float | None = None) -> bool: ...
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any: ...
     def notify(self, n: int = 1) -> None: ...
@@ -121,6 +131,7 @@ class Condition:
     def __enter__(self) -> bool: ...
     def __exit__(self, *exc_info: object) -> None: ...
 
+@disjoint_base
 class Event:
     def __init__(self, *, ctx: object = None) -> None: ...
     def is_set(self) -> bool: ...
@@ -128,6 +139,7 @@ class Event:
     def clear(self) -> None: ...
     def wait(self, timeout: float | None = None) -> bool: ...
 
+@disjoint_base
 class Barrier:
     def __init__(
         self,
@@ -149,6 +161,7 @@ class Barrier:
 
 # ---- message queues -------------------------------------------------------------------------------
 
+@disjoint_base
 class MessageQueue:
     """The core of Queue, JoinableQueue and SimpleQueue. `maxsize` bounds the messages in it and
     `maxbytes` their size (one larger message may pass when it is empty); 0 is no bound."""
@@ -181,7 +194,7 @@ class Board:
     def put(self, task: object, entry: tuple[Any, Any, Any]) -> int:
         """Send a task. When its result comes, `entry` = (mapping, key, owner) says where to. Returns the
         bytes of the tasks that no worker has taken."""
-    def watch(self, entry: tuple[Any, Any, Any]) -> None:
+    def watch(self, entry: tuple[Any, Any, Any], /) -> None:
         """Where to put what a worker reports without having a task."""
     def collect(self, timeout: float | None = None) -> Any:
         """Wait for a result, set mapping[key] = (kind, value), return owner. None if the timeout passes
@@ -192,7 +205,7 @@ class Board:
     broken_off: Final[list[Any]]
     def guard(self, function: Callable[..., Any], token: object, /, *args: Any) -> Any:
         """Return function(token, *args). If that raises, append the token to `broken_off` and ring."""
-    def bury(self, pid: int) -> int | None:
+    def bury(self, pid: int, /) -> int | None:
         """Free the seat of a dead worker. Returns the number of the task it had, 0 if it had none; None
         if it never sat down."""
     def fail(self, number: int, kind: int, obj: object, /) -> None:
@@ -222,6 +235,7 @@ class Board:
 
 # ---- shared memory ------------------------------------------------------------------------------------
 
+@disjoint_base
 class Block:
     """Zeroed shared memory of `size` bytes, with the buffer protocol."""
 
@@ -230,6 +244,7 @@ class Block:
     def size(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
+@disjoint_base
 class SynchronizedBase:
     """A ctypes object and the lock to use it under."""
 
@@ -259,7 +274,6 @@ class SynchronizedArray(SynchronizedBase):
     def __len__(self) -> int: ...
     def __getitem__(self, key: SupportsIndex | slice, /) -> Any: ...
     def __setitem__(self, key: SupportsIndex | slice, value: Any, /) -> None: ...
-    def __iter__(self) -> Iterator[Any]: ...
 
 class SynchronizedString(SynchronizedArray):
     value: bytes
