@@ -8,6 +8,8 @@ The layout, each layer importing only those before it:
     synchronize  connection  heap  sharedctypes
     process  queues (_classic_queue)
     util  resource_tracker  spawn           names that libraries import
+    shared_memory                           named segments, which other programs may use
+    dummy/                                  the same interface with threads
     _launch/  (popen_fork)                  one module for each start method
     pool (_pool/)  managers (_managers/)
     context                                 all of the interface as methods
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from . import connection as connection
+    from . import dummy as dummy
     from . import heap as heap
     from . import managers as managers
     from . import pool as pool
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from . import queues as queues
     from . import reduction as reduction
     from . import resource_tracker as resource_tracker
+    from . import shared_memory as shared_memory
     from . import sharedctypes as sharedctypes
     from . import spawn as spawn
     from . import synchronize as synchronize
@@ -91,6 +95,7 @@ _SUBMODULES = frozenset(
     {
         "_classic_queue",
         "connection",
+        "dummy",
         "heap",
         "managers",
         "pool",
@@ -98,6 +103,7 @@ _SUBMODULES = frozenset(
         "queues",
         "reduction",
         "resource_tracker",
+        "shared_memory",
         "sharedctypes",
         "spawn",
         "synchronize",
