@@ -71,8 +71,9 @@ class ResourceTracker:
         self._write(_encode("REGISTER", name, rtype))
 
     def unregister(self, name: str, rtype: str) -> None:
-        """The resource has been removed, or is to stay."""
-        self._write(_encode("UNREGISTER", name, rtype))
+        """The resource has been removed, or is to stay. Where no tracker runs, nobody needs to know."""
+        if self._fd is not None:
+            self._write(_encode("UNREGISTER", name, rtype))
 
     def _write(self, line: bytes) -> None:
         with self._lock:
@@ -162,6 +163,11 @@ class ResourceTracker:
         self._pid = self._exitcode = None
 
 
+def launched_here() -> bool:
+    """Whether the tracker ends with this process, and not with one that it descends from."""
+    return _resource_tracker._pid is not None
+
+
 def _encode(command: str, name: str, rtype: str) -> bytes:
     if "\n" not in name and name.isascii():
         line = f"{command}:{name}:{rtype}\n".encode("ascii")
@@ -240,7 +246,7 @@ def _serve(registered: dict[str, set[str]], command: str, name: str, rtype: str)
     if command == "REGISTER":
         registered[rtype].add(name)
     elif command == "UNREGISTER":
-        registered[rtype].remove(name)
+        registered[rtype].discard(name)  # it may have been registered with another program's tracker
     else:
         raise RuntimeError(f"unrecognized command {command!r}")
 
