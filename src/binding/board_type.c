@@ -108,7 +108,7 @@ pack(BoardObject *self, const void *head, size_t head_bytes, PyObject *obj, uint
         return -1;
     int rc = fmp_queue_prepare(self->handle.arena, head_bytes + (uint64_t)contents.len, kind, p);
     if (rc == 0) {
-        memcpy(p->data, head, head_bytes);
+        codec_copy(p->data, head, head_bytes);
         codec_copy((char *)p->data + head_bytes, contents.buf, (size_t)contents.len);
     }
     else {

@@ -22,6 +22,8 @@ codec_encode(module_state *state, PyObject *obj, Py_buffer *contents)
 void
 codec_copy(void *to, const void *from, size_t bytes)
 {
+    if (bytes == 0)
+        return; /* there may be no address then */
     if (bytes < COPY_WITHOUT_GIL) {
         memcpy(to, from, bytes);
         return;
