@@ -8,6 +8,7 @@ The layout, each layer importing only those before it:
     synchronize  connection  heap  sharedctypes
     process  queues (_classic_queue)
     util  resource_tracker  spawn           names that libraries import
+    resource_sharer                         descriptors for processes that run already
     shared_memory                           named segments, which other programs may use
     dummy/                                  the same interface with threads
     _launch/  (popen_fork)                  one module for each start method
@@ -39,12 +40,14 @@ if TYPE_CHECKING:
     from . import process as process
     from . import queues as queues
     from . import reduction as reduction
+    from . import resource_sharer as resource_sharer
     from . import resource_tracker as resource_tracker
     from . import shared_memory as shared_memory
     from . import sharedctypes as sharedctypes
     from . import spawn as spawn
     from . import synchronize as synchronize
     from . import util as util
+del TYPE_CHECKING  # all public names of this package are in __all__
 
 __version__ = "0.1.0"
 
@@ -102,6 +105,7 @@ _SUBMODULES = frozenset(
         "popen_fork",
         "queues",
         "reduction",
+        "resource_sharer",
         "resource_tracker",
         "shared_memory",
         "sharedctypes",

@@ -20,6 +20,8 @@ import pickle
 import socket
 import sys
 
+import fastmp
+
 from . import _core, _spawning
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -178,13 +180,11 @@ def recv_handle(conn: Any) -> int:
 
 
 def DupFd(fd: int) -> Any:
-    """A picklable stand-in for a descriptor: its detach() gives the one that the spawned child has."""
+    """A picklable stand-in for a descriptor: its detach() gives the one that the spawned child has. A
+    process that runs already fetches it from this one."""
     popen = _spawning.get_spawning_popen()
     if popen is None:
-        raise RuntimeError(
-            "a descriptor can only be pickled while a process is being spawned, as one of its arguments;"
-            " to a process that already runs, send it with send_handle()"
-        )
+        return fastmp.resource_sharer.DupFd(fd)  # loaded by the first who wants one
     return popen.DupFd(popen.duplicate_for_child(fd))
 
 

@@ -12,7 +12,7 @@ import types
 
 import pytest
 
-from fastmp import _spawning, reduction
+from fastmp import _spawning, reduction, resource_sharer
 from fastmp.connection import Connection, Pipe
 from fastmp.reduction import ForkingPickler
 
@@ -269,12 +269,71 @@ def test_sockets_are_arguments_of_a_spawned_process(spawning):
         assert copy.recv(10) == b"hello"
 
 
-def test_connections_are_not_sent_otherwise():
-    reader, writer = Pipe()
+@pytest.fixture
+def sharing():
+    yield
+    resource_sharer.stop(timeout=30)
+
+
+def answer(conn):
+    received = conn.recv()
+    with received:
+        received.send(b"hello") if isinstance(received, socket.socket) else received.send_bytes(b"hello")
+
+
+@pytest.mark.parametrize("make", [Pipe, socket.socketpair])
+def test_a_running_process_fetches_what_it_receives(make, start, finish, sharing):
+    ours, theirs = Pipe()
+    with ours, theirs:
+        child = start(answer, theirs)
+        kept, given = make()
+        with kept:
+            with given:
+                ours.send(given)
+                finish(child)
+            assert kept.recv(5) == b"hello" if make is socket.socketpair else kept.recv_bytes() == b"hello"
+
+
+def test_what_nobody_fetches_is_given_back(sharing):
+    reader, writer = Pipe(duplex=False)
+    with reader:
+        with writer:
+            message = reduction.dumps(writer)
+        assert not reader.poll()  # the offer is a copy
+        resource_sharer.stop(timeout=30)
+        with pytest.raises(EOFError):
+            reader.recv()
+    with pytest.raises(ConnectionRefusedError):
+        reduction.loads(message)
+
+
+def test_a_ticket_is_used_once(sharing):
+    reader, writer = Pipe(duplex=False)
     with reader, writer:
-        for obj in (reader, socket.socket()):
-            with obj, pytest.raises(RuntimeError, match="while a process is being spawned"):
-                reduction.dumps(obj)
+        message = reduction.dumps(writer)
+        with reduction.loads(message) as copy:
+            copy.send(1)
+        assert reader.recv() == 1
+        with pytest.raises(EOFError):
+            reduction.loads(message)
+
+
+def offers(conn):
+    conn.send(len(resource_sharer._sharer._offers))
+    with Pipe(duplex=False)[0] as reader:
+        with reduction.loads(reduction.dumps(reader)) as copy:
+            conn.send(copy.readable)
+        resource_sharer.stop(timeout=30)
+
+
+def test_a_child_has_offers_of_its_own(start, finish, sharing):
+    ours, theirs = Pipe()
+    reader, writer = Pipe(duplex=False)
+    with ours, theirs, reader, writer:
+        message = reduction.dumps(writer)
+        finish(start(offers, theirs))
+        assert (ours.recv(), ours.recv()) == (0, True)
+        reduction.loads(message).close()
 
 
 def test_arrays_stay_arrays():

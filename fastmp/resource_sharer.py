@@ -1,0 +1,135 @@
+"""Descriptors for processes that run already: a pickle holds a ticket, not the descriptor.
+
+    process of the owner                                  process that loads the pickle
+    DupFd(fd) keeps a copy under a key
+    thread: sends the descriptor, closes the copy  <----  detach(): connects, shows the key
+
+The thread starts with the first ticket and serves those who know the program's key (authkey). A ticket is for
+one: it is void when it has been used, and when its owner has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import sys
+import threading
+
+from . import _logging, connection, process, reduction
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    # where to go, and the key; one without a key ends the thread
+    Ticket: TypeAlias = tuple[connection.Address, str | None]
+    Offer: TypeAlias = tuple[Callable[[connection.Connection, int], object], Callable[[], object]]
+
+__all__ = ["DupFd", "stop"]
+
+
+class DupFd:
+    """A copy of a descriptor, for the one process that will detach() it."""
+
+    def __init__(self, fd: int) -> None:
+        copy = os.dup(fd)
+        self._ticket = _sharer.register(
+            lambda conn, pid: reduction.send_handle(conn, copy, pid), lambda: os.close(copy)
+        )
+
+    def detach(self) -> int:
+        """The descriptor, now this process's own."""
+        with _sharer.get_connection(self._ticket) as conn:
+            return reduction.recv_handle(conn)
+
+
+class _Sharer:
+    """What this process has to give, and the thread that gives it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._offers: dict[str | None, Offer] = {}
+        self._listener: connection.Listener | None = None
+        self._thread: threading.Thread | None = None
+
+    def register(
+        self, send: Callable[[connection.Connection, int], object], close: Callable[[], object]
+    ) -> Ticket:
+        """Offer something: the ticket for which `send(connection, pid)` is called, and `close()` after it."""
+        key = secrets.token_hex(16)
+        with self._lock:
+            listener = self._listener or self._start()
+            self._offers[key] = send, close
+        return listener.address, key
+
+    @staticmethod
+    def get_connection(ticket: Ticket) -> connection.Connection:
+        """The connection on which what the ticket is for comes."""
+        address, key = ticket
+        conn = connection.Client(address, authkey=bytes(process.current_process().authkey))
+        conn.send((key, os.getpid()))
+        return conn
+
+    def stop(self, timeout: float | None = None) -> None:
+        """End the thread and withdraw all offers. The next one starts it again."""
+        with self._lock:
+            if self._listener is None or self._thread is None:
+                return
+            with self.get_connection((self._listener.address, None)):
+                self._thread.join(timeout)
+            if self._thread.is_alive():
+                _logging.sub_warning("the thread that shares descriptors did not stop in %s seconds", timeout)
+            self._reset()
+
+    def _start(self) -> connection.Listener:
+        key = bytes(process.current_process().authkey)
+        listener = connection.Listener(authkey=key, backlog=128)
+        self._thread = threading.Thread(target=self._serve, args=(listener,), daemon=True)
+        self._thread.start()
+        self._listener = listener
+        return listener
+
+    def _serve(self, listener: connection.Listener) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for others
+        serving = True
+        while serving:
+            try:
+                serving = self._serve_client(listener)
+            except Exception:
+                if not process.is_exiting():
+                    sys.excepthook(*sys.exc_info())
+
+    def _serve_client(self, listener: connection.Listener) -> bool:
+        with listener.accept() as conn:
+            key, pid = conn.recv()
+            if key is None:
+                return False
+            offer = self._offers.pop(key, None)
+            if offer is None:
+                return True  # the client sees the end of the connection
+            send, close = offer
+            try:
+                send(conn, pid)
+            finally:
+                close()
+        return True
+
+    def _reset(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        self._listener = self._thread = None
+        for _, close in self._offers.values():
+            close()
+        self._offers.clear()
+
+    def _after_fork_in_child(self) -> None:
+        self._lock = threading.Lock()
+        self._reset()  # the offers are the parent's
+
+
+_sharer = _Sharer()
+stop = _sharer.stop
+
+os.register_at_fork(after_in_child=_sharer._after_fork_in_child)
