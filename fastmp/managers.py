@@ -37,13 +37,15 @@ from ._managers.proxy import RebuildProxy as RebuildProxy
 from ._managers.server import Server as Server
 from ._managers.server import all_methods as all_methods
 from ._managers.server import public_methods as public_methods
+from ._managers.shared import SharedMemoryManager
+from ._managers.shared import SharedMemoryServer as SharedMemoryServer
 from ._managers.state import State as State
 from ._managers.sync import Array as Array
 from ._managers.sync import Namespace as Namespace
 from ._managers.sync import SyncManager
 from ._managers.sync import Value as Value
 
-__all__ = ["BaseManager", "BaseProxy", "SyncManager", "Token"]
+__all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]
 
 # They say that they are from here, and are pickled so.
 for _known in list(globals().values()):

@@ -165,6 +165,13 @@ class SharedMemory:
         if self._track:
             _untrack(self._name)
 
+    def _disown(self) -> None:
+        """Another process is to remove it, however this one ends."""
+        if self._made:
+            self._made = False
+            _untrack(self._path)
+        self._track = False
+
     def __del__(self) -> None:
         try:
             self.close()
@@ -238,7 +245,10 @@ class ShareableList:
             kinds.append(_KINDS[type(value)])
             values.append(_encode(value))
         self._count = len(values)
-        rooms = [_room(_TYPES[kind], len(value)) for kind, value in zip(kinds, values, strict=True)]
+        if isinstance(sequence, ShareableList):
+            rooms = [sequence._read(i)[1] for i in range(self._count)]  # what was left for growth stays so
+        else:
+            rooms = [_room(_TYPES[kind], len(value)) for kind, value in zip(kinds, values, strict=True)]
         where = _COUNT.size + _ENTRY.size * self._count
         self.shm = SharedMemory(name, create=True, size=where + sum(rooms))
         _COUNT.pack_into(self._memory, 0, self._count)

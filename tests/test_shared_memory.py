@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import fastmp
 from fastmp import resource_tracker, shared_memory
+from fastmp.managers import SharedMemoryManager
 from fastmp.shared_memory import ShareableList, SharedMemory
 
 DEADLINE = 60
@@ -307,6 +309,15 @@ def test_a_copy_is_another(listing):
     assert (list(items), list(copy)) == ([1, 2], [5, 2])
 
 
+def test_a_copy_has_the_same_room(listing):
+    items = listing(["x" * 20])
+    items[0] = "short"
+    copy = listing(items)
+    assert copy.format == items.format == "24s"
+    copy[0] = "y" * 24
+    assert (items[0], copy[0]) == ("short", "y" * 24)
+
+
 def test_with_a_name(listing):
     items = listing([1], name="fastmp-test-list")
     assert items.shm.name == "fastmp-test-list"
@@ -396,3 +407,72 @@ def test_nothing_to_read_after_close(listing):
 
 def test_generic():
     assert ShareableList[int].__origin__ is ShareableList
+
+
+# ---- SharedMemoryManager -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def manager(ctx):
+    with SharedMemoryManager(ctx=ctx) as manager:
+        yield manager
+
+
+def test_what_a_manager_made_goes_with_it(ctx):
+    with SharedMemoryManager(ctx=ctx) as manager:
+        items, memory = manager.ShareableList("howdy"), manager.SharedMemory(size=128)
+        assert (list(items), memory.size) == (list("howdy"), 128)
+        assert exists(memory) and exists(items.shm)
+        unlinked = manager.SharedMemory(size=1)
+        unlinked.unlink()
+    assert not exists(memory) and not exists(items.shm)
+    memory.buf[0] = 1  # the memory is there while it is used
+    for segment in (items.shm, memory, unlinked):
+        segment.close()
+
+
+def test_a_manager_that_does_not_run_makes_nothing(ctx):
+    manager = SharedMemoryManager(ctx=ctx)
+    with pytest.raises(ValueError):
+        manager.SharedMemory(size=1)
+    manager.start()
+    manager.shutdown()
+    with pytest.raises(ValueError):
+        manager.ShareableList([1])
+
+
+def allocate(manager, conn):
+    memory = manager.SharedMemory(size=4)
+    memory.buf[:] = b"left"
+    conn.send(memory.name)
+
+
+def test_it_outlives_the_process_that_asked_for_it(manager, start, finish):
+    ours, theirs = fastmp.Pipe()
+    with ours, theirs:
+        finish(start(allocate, manager, theirs))
+        memory = SharedMemory(ours.recv())
+    assert bytes(memory.buf) == b"left"
+    memory.close()
+
+
+def test_released_before_the_end(manager):
+    memory = manager.SharedMemory(size=4)
+    assert manager._ask("list_segments") == [memory.name]
+    manager._ask("release_segment", (memory.name,))
+    assert manager._ask("list_segments") == [] and not exists(memory)
+    memory.close()
+
+
+@pytest.mark.parametrize("victim", ["os.getpid()", "manager._process.pid"])
+def test_nothing_is_left_when_one_of_them_is_killed(victim):
+    code = (
+        "import os, signal\n"
+        "from fastmp.managers import SharedMemoryManager\n"
+        "manager = SharedMemoryManager()\n"
+        "manager.start()\n"
+        "print(manager.SharedMemory(size=4).name, flush=True)\n"
+        f"os.kill({victim}, signal.SIGKILL)\n"
+    )
+    done = run_program(code)
+    assert not Path("/dev/shm", done.stdout.strip()).exists()

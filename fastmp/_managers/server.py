@@ -87,7 +87,7 @@ class _StopEvent(threading.Event):
 class Server:
     """Holds the objects and serves those who know the key, each connection in a thread of its own."""
 
-    public = (
+    public: ClassVar[tuple[str, ...]] = (
         "shutdown",
         "create",
         "get_methods",
