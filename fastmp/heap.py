@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from ._core import Block
 
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from typing import ClassVar
+
 __all__ = ["Arena", "BufferWrapper", "Heap"]
 
 
 class BufferWrapper(Block):
     """Zeroed shared memory of `size` bytes."""
+
+    _heap: ClassVar[Heap]
 
     def create_memoryview(self) -> memoryview:
         """The memory as bytes that can be written."""
@@ -33,3 +39,6 @@ class Heap:
 
     def free(self, block: Arena) -> None:
         """Nothing to do: the piece goes with its last reference."""
+
+
+BufferWrapper._heap = Heap()
