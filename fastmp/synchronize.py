@@ -34,3 +34,14 @@ class SemLock(ABC):  # noqa: B024
 
 for _type in (Lock, RLock, Semaphore):
     SemLock.register(_type)
+
+
+class _NoCount:
+    """A semaphore that a condition is made of elsewhere; ours has a list of its waiters instead."""
+
+    def get_value(self) -> int:
+        raise NotImplementedError("a condition has no semaphores to count with")
+
+
+for _name in ("_sleeping_count", "_woken_count", "_wait_semaphore"):
+    setattr(Condition, _name, _NoCount())

@@ -323,6 +323,12 @@ def test_event_set_and_cleared_wakes_all_who_wait(ctx, start):
 # ---- Condition --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["_sleeping_count", "_woken_count", "_wait_semaphore"])
+def test_a_condition_has_no_semaphores_to_count_with(ctx, name):
+    with pytest.raises(NotImplementedError):
+        getattr(ctx.Condition(), name).get_value()
+
+
 def wait_in(condition, waiting, woken):
     with condition:
         waiting.release()
