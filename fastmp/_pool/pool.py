@@ -97,7 +97,8 @@ class Pool:
 
     def __del__(self) -> None:
         if self._state == RUN and self._owner_pid == os.getpid():
-            warnings.warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, stacklevel=1, source=self)
+            message = f"unclosed running multiprocessing pool {self!r}"
+            warnings.warn(message, ResourceWarning, stacklevel=1, source=self)
 
     def __repr__(self) -> str:
         cls = type(self)
