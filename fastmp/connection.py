@@ -67,6 +67,7 @@ default_family = "AF_UNIX"
 CHALLENGE = b"#CHALLENGE#"
 WELCOME = b"#WELCOME#"
 FAILURE = b"#FAILURE#"
+_CHALLENGE, _WELCOME, _FAILURE = CHALLENGE, WELCOME, FAILURE  # their names since 3.12
 CHALLENGE_BYTES = 40
 MD5_CHALLENGE_SIZES = (16, 20)  # what those that do not name a digest send
 LONGEST_PROOF = 256  # of any message before the peer is known; the longest there is has 70 bytes

@@ -100,7 +100,8 @@ class SimpleQueue(_Queue[_T]):
     def close(self) -> None:
         """This process uses it no more."""
         super().close()
-        self.put = self.get = _refuse  # type: ignore[method-assign]  # instead of the ValueError of a Queue
+        # Instead of the ValueError of a Queue, and of its answer if it was never used.
+        self.put = self.get = self.empty = _refuse  # type: ignore[method-assign]
 
 
 def _refuse(*args: Any, **kwargs: Any) -> Any:

@@ -212,6 +212,16 @@ def test_closed(q):
         q.empty()
 
 
+def test_a_queue_that_was_closed_unused_is_empty(q, ctx):
+    q.close()
+    q.join_thread()
+    assert q.empty()
+    simple = ctx.SimpleQueue()
+    simple.close()
+    with pytest.raises(OSError, match="handle is closed"):
+        simple.empty()
+
+
 def test_closing_concerns_this_process_alone(ctx, start):
     q, closed = ctx.Queue(), ctx.Event()
 

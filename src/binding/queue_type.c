@@ -195,7 +195,7 @@ queue_empty(QueueObject *self, PyObject *Py_UNUSED(ignored))
 {
     if (handle_check(&self->handle) < 0)
         return NULL;
-    if (self->closed) {
+    if (self->closed && fmp_load(&queue_of(self)->pushed) != 0) { /* one never used has nothing to close */
         PyErr_SetString(PyExc_OSError, "handle is closed");
         return NULL;
     }
