@@ -420,9 +420,7 @@ def test_finalizer_that_raises_is_reported(capfd):
 
 def test_handlers_of_the_parent_do_not_run_in_the_child():
     done = run_python(
-        "import atexit, fastmp\n"
-        "atexit.register(print, 'once')\n"
-        "p = fastmp.Process(); p.start(); p.join()\n"
+        "import atexit, fastmp\natexit.register(print, 'once')\np = fastmp.Process(); p.start(); p.join()\n"
     )
     assert done.stdout == "once\n"
 
