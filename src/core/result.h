@@ -11,7 +11,6 @@
 enum {
     FMP_TIMEOUT = 1, /* the deadline passed */
     FMP_INTR,        /* a signal arrived: run its handlers, then call again */
-    FMP_BUSY,        /* somebody else holds it */
     FMP_EMPTY,       /* nothing to take */
     FMP_FULL,        /* no room, or no permit left to give back */
     FMP_OWNER_DEAD,  /* done, but the last holder was killed: repair before use */
