@@ -138,10 +138,12 @@ def shown(p):
     os.write(1, (re.sub(r"\d+", "N", repr(p)) + "\n").encode())
 class Mine(ctx.Process):
     pass
+may_end, let_end = os.pipe()
 def child():
     shown(mp.current_process()); shown(mp.parent_process()); shown(a)
+    os.read(may_end, 1)
 a = ctx.Process(target=child)
-shown(a); a.start(); shown(a); a.join(); shown(a); a.close(); shown(a)
+shown(a); a.start(); shown(a); os.write(let_end, b"."); a.join(); shown(a); a.close(); shown(a)
 b = Mine(target=time.sleep, args=(300,), name="it's", daemon=True)
 shown(b); b.start(); shown(b); b.terminate(); b.join(); shown(b)
 c = mp.Process(target=sys.exit, args=(7,))
