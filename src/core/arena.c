@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 static void
 init_local(fmp_arena *a, int fd)
@@ -32,6 +33,7 @@ fmp_arena_create(fmp_arena *a)
         .layout = FMP_ARENA_LAYOUT,
         .pointer_bytes = sizeof(void *),
         .bytes = bytes,
+        .name = (uint64_t)fmp_clock() ^ (uint64_t)getpid() << 40,
     };
     return 0;
 }
@@ -74,6 +76,12 @@ fmp_arena_detach(fmp_arena *a)
     a->fd = -1;
     pthread_mutex_destroy(&a->mapping);
     pthread_mutex_destroy(&a->local);
+}
+
+uint64_t
+fmp_arena_name(fmp_arena *a)
+{
+    return ((const fmp_arena_header *)fmp_arena_place(a, 0))->name;
 }
 
 char *

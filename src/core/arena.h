@@ -44,7 +44,7 @@
 #define FMP_FIRST_FREE_WINDOW 5
 
 #define FMP_ARENA_MAGIC UINT64_C(0x31414e4552504d46) /* "FMPRENA1" */
-#define FMP_ARENA_LAYOUT 1u                          /* bump when a shared struct changes */
+#define FMP_ARENA_LAYOUT 2u                          /* bump when a shared struct changes */
 
 /* The place of something in the arena; 0 is none. A struct, so that it mixes with no size. */
 typedef struct {
@@ -59,6 +59,7 @@ typedef struct {
     uint32_t layout;
     uint32_t pointer_bytes;
     uint64_t bytes; /* size of the file */
+    uint64_t name;  /* tells this arena from others of the same machine since it was started */
 } fmp_arena_header;
 
 typedef struct fmp_arena {
@@ -69,7 +70,8 @@ typedef struct fmp_arena {
     pthread_mutex_t local;   /* who changes the fields below, held over a fork */
     uint32_t *handles;       /* by object index: how often this process holds it (object.h) */
     uint32_t handles_room;
-    uint32_t child; /* owner id reserved for the child of a fork under way (object.h) */
+    uint32_t row_room; /* columns from 0 on of which this process's row has pages (object.h) */
+    uint32_t child;    /* owner id reserved for the child of a fork under way (object.h) */
     _Atomic(char *) windows[FMP_WINDOW_COUNT];
 } fmp_arena;
 
@@ -82,6 +84,9 @@ int fmp_arena_attach(fmp_arena *a, int fd);
 
 /* Unmap and close. Nothing in the arena changes. */
 void fmp_arena_detach(fmp_arena *a);
+
+/* What tells this arena from others. */
+uint64_t fmp_arena_name(fmp_arena *a);
 
 /* Map window `index` if it isn't yet: its address, or NULL if the system refuses. */
 char *fmp_arena_map_window(fmp_arena *a, uint32_t index);

@@ -33,6 +33,14 @@ row_of(fmp_arena *a, uint32_t slot)
     return fmp_arena_at(a, FMP_PLACE_ROWS + slot * FMP_ROW_BYTES);
 }
 
+/* Give the row pages for columns below `end`, from the page of column `from` on. -errno. */
+static int
+commit_row(fmp_arena *a, uint32_t slot, uint32_t from, uint32_t end)
+{
+    uint64_t off = FMP_PLACE_ROWS + slot * FMP_ROW_BYTES;
+    return fmp_memory_commit(a->fd, off + from / 8, (end - from + 7) / 8);
+}
+
 /* This process's row; NULL if it has none: an outlaw (owner.h) only uses what others hold. */
 static row_word *
 own_row(fmp_arena *a)
@@ -60,11 +68,13 @@ object_of(fmp_arena *a, uint64_t entry)
 
 /* ---- holders ---------------------------------------------------------------------------------- */
 
-/* Does any process hold object index? A row that can't be mapped here holds everything. */
+/* Does any process or message hold the object? A row that can't be mapped here holds everything. */
 static int
-held(fmp_arena *a, uint32_t index)
+held(fmp_arena *a, const fmp_object *o, uint32_t index)
 {
     uint32_t top = fmp_load(&fmp_owner_table_of(a)->top);
+    if (fmp_load(&o->in_flight) != 0)
+        return 1;
     for (uint32_t slot = 0; slot < top; slot++) {
         if (!fmp_owner_holds(a, slot))
             continue;
@@ -91,14 +101,15 @@ settle(fmp_arena *a, uint64_t entry)
         ops->settle(a, fmp_object_body(o));
 }
 
-/* The caller holds the lock. */
+/* This thread is destroying objects, and holds the lock: what their messages carry is landed without. */
+static _Thread_local int destroying;
+
 static void
 destroy(fmp_arena *a, fmp_object_table *t, uint32_t index)
 {
     uint64_t entry = fmp_load(&t->entries[index]);
     fmp_object *o = object_of(a, entry);
-    if (o == NULL)
-        return;
+    t->doomed = o->next_doomed;
     settle(a, entry);
     if (fmp_kinds[o->kind].destroy != NULL)
         fmp_kinds[o->kind].destroy(a, fmp_object_body(o));
@@ -108,12 +119,29 @@ destroy(fmp_arena *a, fmp_object_table *t, uint32_t index)
     fmp_heap_free(a, o->self);
 }
 
+/* Destroy object index if nobody holds it, and what goes with it. The caller holds the lock. */
+static void
+destroy_if_free(fmp_arena *a, fmp_object_table *t, uint32_t index)
+{
+    fmp_object *o = object_of(a, fmp_load(&t->entries[index]));
+    if (o == NULL || held(a, o, index))
+        return;
+    o->next_doomed = t->doomed;
+    t->doomed = index + 1;
+    if (destroying) /* its turn comes */
+        return;
+    destroying = 1;
+    while (t->doomed != 0)
+        destroy(a, t, t->doomed - 1);
+    destroying = 0;
+}
+
 /* B3: after the lock's holder died. The list of free entries is made anew. An object that was entered or
  * removed just then may have its maker's or its destroyer's tag: nothing is swept before this. */
 static void
 repair(fmp_arena *a, fmp_object_table *t)
 {
-    t->free = 0;
+    t->free = t->doomed = 0;
     atomic_store(&t->count, 0);
     for (uint32_t i = t->top; i-- > 0;) {
         uint64_t entry = fmp_load(&t->entries[i]);
@@ -125,8 +153,10 @@ repair(fmp_arena *a, fmp_object_table *t)
         fmp_object *o = object_of(a, entry);
         if (o != NULL)
             fmp_heap_tag(a, o->self, FMP_TAG_SHARED);
-        if (o != NULL && !held(a, i))
-            destroy(a, t, i);
+    }
+    for (uint32_t i = 0; i < t->top; i++) {
+        if (exists(fmp_load(&t->entries[i])))
+            destroy_if_free(a, t, i);
     }
 }
 
@@ -175,8 +205,7 @@ fmp_object_drop(fmp_arena *a, fmp_object *o)
     if (--a->handles[index] == 0 && row != NULL) { /* an outlaw held nothing */
         enter(a, t);
         atomic_fetch_and(&row[index / 64], ~bit(index));
-        if (!held(a, index))
-            destroy(a, t, index);
+        destroy_if_free(a, t, index);
         fmp_mutex_unlock(&t->lock);
     }
     pthread_mutex_unlock(&a->local);
@@ -185,7 +214,7 @@ fmp_object_drop(fmp_arena *a, fmp_object *o)
 
 /* ---- making -------------------------------------------------------------------------------------- */
 
-/* A free index, whose bit this process's row has room for; -ENOMEM if there is none. */
+/* A free index; -ENOMEM if there is none. */
 static int64_t
 take_index(fmp_arena *a, fmp_object_table *t)
 {
@@ -196,13 +225,29 @@ take_index(fmp_arena *a, fmp_object_table *t)
     }
     if (t->top >= FMP_OBJECT_MOST)
         return -ENOMEM;
-    uint64_t row = FMP_PLACE_ROWS + FMP_OWNER_SLOT(a->self) * FMP_ROW_BYTES + t->top / 8;
     uint64_t entry = FMP_PLACE_OBJECTS + offsetof(fmp_object_table, entries) + t->top * 8;
     if (t->top % 512 == 0 && fmp_memory_commit(a->fd, entry, 512 * 8) < 0)
         return -ENOMEM;
-    if (t->top % ROW_PAGE_OBJECTS == 0 && fmp_memory_commit(a->fd, row, ROW_PAGE_OBJECTS / 8) < 0)
-        return -ENOMEM;
     return t->top++;
+}
+
+/* Count one handle more for object index and set its bit in this process's row. The caller holds
+ * arena->local and the table's lock. -ENOMEM. */
+static int
+take_hold(fmp_arena *a, uint32_t index)
+{
+    row_word *row = own_row(a);
+    if (row == NULL || room_for_handle(a, index) < 0)
+        return -ENOMEM;
+    if (index >= a->row_room) {
+        uint32_t end = (index / ROW_PAGE_OBJECTS + 1) * ROW_PAGE_OBJECTS;
+        if (commit_row(a, FMP_OWNER_SLOT(a->self), a->row_room, end) < 0)
+            return -ENOMEM;
+        a->row_room = end;
+    }
+    a->handles[index]++;
+    atomic_fetch_or(&row[index / 64], bit(index));
+    return 0;
 }
 
 /* Enter the object, complete but for its index. */
@@ -210,15 +255,11 @@ static int
 enter_object(fmp_arena *a, fmp_object *o)
 {
     fmp_object_table *t = table_of(a);
-    row_word *row = own_row(a);
-    if (row == NULL)
-        return -ENOMEM;
     enter(a, t);
     int64_t index = take_index(a, t);
-    if (index >= 0 && room_for_handle(a, (uint32_t)index) == 0) {
+    if (index >= 0 && take_hold(a, (uint32_t)index) == 0) {
         o->index = (uint32_t)index;
-        a->handles[index] = 1;
-        atomic_fetch_or(&row[index / 64], bit(o->index));
+        o->serial = ++t->serials;
         fmp_store(&t->entries[index], o->self.off | (uint64_t)o->kind << KIND_SHIFT); /* now it exists */
         fmp_heap_tag(a, o->self, FMP_TAG_SHARED);
         atomic_fetch_add(&t->count, 1);
@@ -260,6 +301,90 @@ fmp_object_count(fmp_arena *a)
     return fmp_load(&table_of(a)->count);
 }
 
+/* ---- travelling ---------------------------------------------------------------------------------- */
+
+/* The object of that index and serial number, or NULL. The caller holds the lock. */
+static fmp_object *
+find(fmp_arena *a, fmp_object_table *t, uint32_t index, uint64_t serial)
+{
+    uint64_t entry = index < t->top ? fmp_load(&t->entries[index]) : 0;
+    fmp_object *o = exists(entry) ? object_of(a, entry) : NULL;
+    return o != NULL && o->serial == serial ? o : NULL;
+}
+
+int
+fmp_object_attach(fmp_arena *a, uint32_t index, uint64_t serial, fmp_object **object)
+{
+    fmp_object_table *t = table_of(a);
+    pthread_mutex_lock(&a->local);
+    enter(a, t);
+    *object = find(a, t, index, serial);
+    int rc = *object == NULL ? FMP_EMPTY : take_hold(a, index);
+    fmp_mutex_unlock(&t->lock);
+    pthread_mutex_unlock(&a->local);
+    return rc;
+}
+
+int
+fmp_object_give(fmp_arena *a, uint32_t child, fmp_object *o)
+{
+    row_word *row = row_of(a, FMP_OWNER_SLOT(child));
+    if (row == NULL || commit_row(a, FMP_OWNER_SLOT(child), o->index, o->index + 1) < 0)
+        return -ENOMEM;
+    atomic_fetch_or(&row[o->index / 64], bit(o->index));
+    return 0;
+}
+
+void
+fmp_object_settle_in(fmp_arena *a)
+{
+    fmp_object_table *t = table_of(a);
+    pthread_mutex_lock(&a->local);
+    row_word *row = own_row(a);
+    enter(a, t);
+    for (uint32_t index = 0; row != NULL && index < t->top; index++) {
+        if (index % 64 == 0 && fmp_peek(&row[index / 64]) == 0) {
+            index += 63;
+            continue;
+        }
+        if (!(fmp_peek(&row[index / 64]) & bit(index)) || (index < a->handles_room && a->handles[index] != 0))
+            continue;
+        atomic_fetch_and(&row[index / 64], ~bit(index));
+        destroy_if_free(a, t, index);
+    }
+    fmp_mutex_unlock(&t->lock);
+    pthread_mutex_unlock(&a->local);
+}
+
+void
+fmp_object_ship(fmp_object *o)
+{
+    atomic_fetch_add(&o->in_flight, 1);
+}
+
+static void
+land(fmp_arena *a, fmp_object_table *t, uint32_t index, uint64_t serial)
+{
+    fmp_object *o = find(a, t, index, serial);
+    if (o == NULL || fmp_load(&o->in_flight) == 0)
+        return;
+    atomic_fetch_sub(&o->in_flight, 1);
+    destroy_if_free(a, t, index);
+}
+
+void
+fmp_object_land(fmp_arena *a, uint32_t index, uint64_t serial)
+{
+    fmp_object_table *t = table_of(a);
+    if (destroying) {
+        land(a, t, index, serial);
+        return;
+    }
+    enter(a, t);
+    land(a, t, index, serial);
+    fmp_mutex_unlock(&t->lock);
+}
+
 /* ---- the dead ---------------------------------------------------------------------------------------- */
 
 /* Clear the row; destroy what nobody else holds. The caller holds the lock. */
@@ -273,8 +398,8 @@ clear_row(fmp_arena *a, fmp_object_table *t, uint32_t slot)
         uint64_t bits = atomic_exchange(&row[word], 0);
         for (; bits != 0; bits &= bits - 1) {
             uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
-            if (exists(fmp_load(&t->entries[index])) && !held(a, index))
-                destroy(a, t, index);
+            if (exists(fmp_load(&t->entries[index])))
+                destroy_if_free(a, t, index);
         }
     }
     return 0;
@@ -317,6 +442,7 @@ fmp_object_sweep(fmp_arena *a)
 
 static fmp_arena *forking;                  /* the arena whose process is watched: one in a process */
 static _Thread_local uint32_t last_child;
+static _Thread_local uint32_t next_child; /* promised to it */
 
 uint32_t
 fmp_object_last_child(void)
@@ -324,21 +450,26 @@ fmp_object_last_child(void)
     return last_child;
 }
 
-/* The child's row before it exists: it will hold whatever its parent holds. */
+void
+fmp_object_next_child(uint32_t child)
+{
+    next_child = child;
+}
+
+/* The child's row before it exists: it will hold whatever its parent holds, beside what it was given. */
 static int
 copy_row(fmp_arena *a, uint32_t child)
 {
     uint32_t top = table_of(a)->top;
-    uint64_t off = FMP_PLACE_ROWS + FMP_OWNER_SLOT(child) * FMP_ROW_BYTES;
-    if (top != 0 && fmp_memory_commit(a->fd, off, (top + 7) / 8) < 0)
+    if (top != 0 && commit_row(a, FMP_OWNER_SLOT(child), 0, top) < 0)
         return -ENOMEM;
     row_word *from = own_row(a), *to = row_of(a, FMP_OWNER_SLOT(child));
     if (from == NULL || to == NULL)
         return -ENOMEM;
     for (uint32_t word = 0; word * 64 < top; word++) {
-        uint64_t bits = fmp_peek(&from[word]);
-        if (bits != fmp_peek(&to[word]))
-            fmp_store(&to[word], bits);
+        uint64_t bits = fmp_peek(&from[word]), given = fmp_peek(&to[word]);
+        if (bits & ~given)
+            fmp_store(&to[word], bits | given);
     }
     return 0;
 }
@@ -355,21 +486,40 @@ survey_now_and_then(fmp_arena *a)
     fmp_owner_survey(a);
 }
 
+static int
+reserve(fmp_arena *a, uint32_t *child)
+{
+    survey_now_and_then(a);
+    fmp_object_sweep(a);
+    int rc = fmp_owner_reserve(a, child);
+    if (rc == 0)
+        return 0;
+    fmp_owner_survey(a); /* full of dead whom nobody has reaped? */
+    fmp_object_sweep(a);
+    return fmp_owner_reserve(a, child);
+}
+
+int
+fmp_object_expect(fmp_arena *a, uint32_t *child)
+{
+    pthread_mutex_lock(&a->local);
+    int rc = reserve(a, child);
+    if (rc == 0)
+        fmp_owner_promise(a, *child);
+    pthread_mutex_unlock(&a->local);
+    return rc;
+}
+
 static void
 prepare(void)
 {
     fmp_arena *a = forking;
     pthread_mutex_lock(&a->local);
-    survey_now_and_then(a);
-    fmp_object_sweep(a);
-    a->child = 0;
-    int rc = fmp_owner_reserve(a, &a->child);
-    if (rc < 0) { /* full of dead whom nobody has reaped? */
-        fmp_owner_survey(a);
-        fmp_object_sweep(a);
-        rc = fmp_owner_reserve(a, &a->child);
-    }
-    if (rc == 0 && copy_row(a, a->child) < 0) {
+    a->child = next_child;
+    next_child = 0;
+    if (a->child == 0 && reserve(a, &a->child) < 0)
+        a->child = 0;
+    if (a->child != 0 && copy_row(a, a->child) < 0) {
         fmp_owner_bury(a, a->child);
         a->child = 0;
     }
@@ -390,6 +540,7 @@ in_child(void)
 {
     fmp_arena *a = forking;
     last_child = 0;
+    a->row_room = 0;
     if (a->child == 0 || fmp_owner_adopt(a, a->child) != 0)
         fmp_owner_outlaw(a);
     pthread_mutex_unlock(&a->mapping);
@@ -401,6 +552,12 @@ fmp_object_init(fmp_arena *a)
 {
     if (fmp_memory_commit(a->fd, FMP_PLACE_OBJECTS, offsetof(fmp_object_table, entries)) < 0)
         return -ENOMEM;
+    return fmp_object_join(a);
+}
+
+int
+fmp_object_join(fmp_arena *a)
+{
     if (forking == NULL) {
         int rc = fmp_process_at_fork(prepare, in_parent, in_child);
         if (rc < 0)

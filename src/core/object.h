@@ -8,12 +8,20 @@
  * In a process several handles may name one object; arena->handles counts them, and the bit follows
  * the first and the last.
  *
+ * An object travels in two ways. To a child that is being made, not forked: its bit is set in the row
+ * promised to the child, which attaches to it. In a message: `in_flight` counts the messages that carry
+ * it, and holds it like a bit does; who receives one attaches first, then lands it. (A process killed
+ * between shipping and sending leaves the count too high: the object stays until the program ends.) In
+ * both ways it is named by its index and its serial number, which no other object ever has.
+ *
  * Invariants
  *   B1  entries[i] names a block, and its kind, exactly while object i exists; a free entry links to the
  *       next one.
- *   B2  A row counts only while its slot is RESERVED or LIVE (owner.h).
+ *   B2  A row counts only while its slot is RESERVED, PROMISED or LIVE (owner.h).
  *   B3  Bits are cleared, and objects made and destroyed, under `lock`. Who takes it from a dead holder
  *       destroys whatever nobody holds.
+ *   B4  A bit is set in a row only by its process, before that is there by who reserved the slot, and only
+ *       of an object that the setter holds, or finds in the table under `lock`.
  * Around a fork, before: lock arena->local, reserve the child's slot, copy the row. After: unlock; the
  * child takes the slot. fmp_object_fork_* do it, registered for every fork of the process.
  * Lives in: arena, FMP_PLACE_OBJECTS and FMP_PLACE_ROWS. Callers: any thread. */
@@ -37,8 +45,11 @@ typedef struct {
     uint32_t kind;
     uint32_t index;
     fmp_ref self;
-    uint64_t bytes; /* of the body */
-    uint64_t unused[3];
+    uint64_t bytes;  /* of the body */
+    uint64_t serial; /* from 1 */
+    _Atomic uint32_t in_flight;
+    uint32_t next_doomed; /* index + 1 of the next one to be destroyed, 0 for none */
+    uint64_t unused;
 } fmp_object;
 
 _Static_assert(sizeof(fmp_object) + sizeof(fmp_block) == FMP_CACHELINE, "bodies start on a cache line");
@@ -48,6 +59,8 @@ typedef struct {
     uint32_t top;  /* entries from here on were never used */
     uint32_t free; /* the first free entry + 1, 0 for none */
     _Atomic uint32_t count;
+    uint32_t doomed; /* the first of those being destroyed + 1: one may bring about the end of others */
+    uint64_t serials; /* given out so far */
     _Alignas(FMP_CACHELINE) _Atomic uint64_t entries[FMP_OBJECT_MOST];
 } fmp_object_table;
 
@@ -72,6 +85,9 @@ fmp_object_body(fmp_object *o)
 /* Once, by who made the arena and joined it: makes the table ready and watches this process's forks. */
 int fmp_object_init(fmp_arena *a);
 
+/* Once, by who attached to the arena and took his slot: watches this process's forks. */
+int fmp_object_join(fmp_arena *a);
+
 /* A new object with a zeroed body of `bytes`, held once by this process. -ENOMEM. */
 int fmp_object_create(fmp_arena *a, fmp_kind kind, uint64_t bytes, fmp_object **object);
 
@@ -79,11 +95,32 @@ int fmp_object_create(fmp_arena *a, fmp_kind kind, uint64_t bytes, fmp_object **
 void fmp_object_hold(fmp_arena *a, fmp_object *o);
 void fmp_object_drop(fmp_arena *a, fmp_object *o);
 
+/* A handle for the object of that index and serial number. FMP_EMPTY if it isn't any more; -ENOMEM. */
+int fmp_object_attach(fmp_arena *a, uint32_t index, uint64_t serial, fmp_object **object);
+
+/* Reserve a slot for a child of this process that isn't forked by it: a promise. -EAGAIN. */
+int fmp_object_expect(fmp_arena *a, uint32_t *child);
+
+/* Hold an object, which this process holds, for the child that slot `child` was promised to. -ENOMEM. */
+int fmp_object_give(fmp_arena *a, uint32_t child, fmp_object *o);
+
+/* In a new child that has attached to what it was given: let go of all that it has no handle for. */
+void fmp_object_settle_in(fmp_arena *a);
+
+/* A message that carries the object, which this process holds, is on its way; it arrived or was dropped.
+ * fmp_object_land may be called by a kind's destroy. */
+void fmp_object_ship(fmp_object *o);
+void fmp_object_land(fmp_arena *a, uint32_t index, uint64_t serial);
+
 /* Clean up after all processes that are known to be dead. Cheap if there are none. */
 void fmp_object_sweep(fmp_arena *a);
 
 /* The owner id of the child that this thread forked last, 0 if it got none. */
 uint32_t fmp_object_last_child(void);
+
+/* The child of this thread's next fork takes the slot that was promised to it by another process, and what
+ * it was given there; beside that it holds what its parent holds. */
+void fmp_object_next_child(uint32_t child);
 
 /* Figures: objects that exist. */
 uint32_t fmp_object_count(fmp_arena *a);

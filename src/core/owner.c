@@ -78,12 +78,33 @@ fmp_owner_reserve(fmp_arena *a, uint32_t *id)
     return *id == 0 ? -EAGAIN : 0;
 }
 
+void
+fmp_owner_promise(fmp_arena *a, uint32_t id)
+{
+    uint64_t word = word_of(FMP_OWNER_RESERVED, id);
+    atomic_compare_exchange_strong(&slot_of(a, id)->word, &word, word_of(FMP_OWNER_PROMISED, id));
+}
+
+/* May the process of that state still come? */
+static int
+to_come(uint32_t state)
+{
+    return state == FMP_OWNER_RESERVED || state == FMP_OWNER_PROMISED;
+}
+
+/* Has the process of that state, whether it came or not, not ended? */
+static int
+counts(uint32_t state)
+{
+    return state == FMP_OWNER_LIVE || to_come(state);
+}
+
 int
 fmp_owner_adopt(fmp_arena *a, uint32_t id)
 {
     fmp_owner_slot *s = slot_of(a, id);
-    uint64_t word = word_of(FMP_OWNER_RESERVED, id);
-    if (fmp_load(&s->word) != word) /* O3: it may be another's by now, who wrote its pid there */
+    uint64_t word = fmp_load(&s->word);
+    if (id_of(word) != id || !to_come(state_of(word))) /* O3: it may be another's by now, who wrote its pid there */
         return FMP_NOT_OWNER;
     s->stamp = fmp_process_stamp();
     fmp_store(&s->pid, getpid());
@@ -108,7 +129,7 @@ fmp_owner_join(fmp_arena *a)
     return id == 0 ? -EAGAIN : fmp_owner_adopt(a, id);
 }
 
-/* RESERVED or LIVE becomes `state`: true if it was one of them. */
+/* The slot of a process that counts becomes `state`: true if it was one. */
 static int
 end(fmp_arena *a, uint32_t id, uint32_t state)
 {
@@ -116,7 +137,7 @@ end(fmp_arena *a, uint32_t id, uint32_t state)
     fmp_owner_slot *s = slot_of(a, id);
     uint64_t word = fmp_load(&s->word);
     do {
-        if (id_of(word) != id || (state_of(word) != FMP_OWNER_LIVE && state_of(word) != FMP_OWNER_RESERVED))
+        if (id_of(word) != id || !counts(state_of(word)))
             return 0;
     } while (!atomic_compare_exchange_weak(&s->word, &word, word_of(state, id)));
     atomic_fetch_and(&t->spinning[FMP_OWNER_SLOT(id) / 64], ~(UINT64_C(1) << FMP_OWNER_SLOT(id) % 64));
@@ -140,9 +161,7 @@ int
 fmp_owner_known_dead(fmp_arena *a, uint32_t id)
 {
     uint64_t word = fmp_load(&slot_of(a, id)->word);
-    uint32_t state = state_of(word);
-    return id != FMP_OWNER_OUTLAW &&
-           (id_of(word) != id || (state != FMP_OWNER_LIVE && state != FMP_OWNER_RESERVED));
+    return id != FMP_OWNER_OUTLAW && (id_of(word) != id || !counts(state_of(word)));
 }
 
 int
@@ -163,6 +182,10 @@ fmp_owner_alive(fmp_arena *a, uint32_t id)
         if (fmp_clock() - fmp_load(&s->reserved_at) < RESERVATION_ENDS)
             return 1;
         break;
+    case FMP_OWNER_PROMISED:
+        if (fmp_owner_alive(a, s->parent))
+            return 1;
+        break;
     default:
         return 0;
     }
@@ -177,7 +200,7 @@ fmp_owner_survey(fmp_arena *a)
     uint32_t top = fmp_load(&t->top);
     for (uint32_t i = 0; i < top; i++) {
         uint64_t word = fmp_load(&t->slots[i].word);
-        if (state_of(word) == FMP_OWNER_LIVE || state_of(word) == FMP_OWNER_RESERVED)
+        if (counts(state_of(word)))
             fmp_owner_alive(a, id_of(word));
     }
 }
@@ -218,8 +241,7 @@ fmp_owner_count(fmp_arena *a)
 int
 fmp_owner_holds(fmp_arena *a, uint32_t slot)
 {
-    uint32_t state = state_of(fmp_load(&fmp_owner_table_of(a)->slots[slot].word));
-    return state == FMP_OWNER_RESERVED || state == FMP_OWNER_LIVE;
+    return counts(state_of(fmp_load(&fmp_owner_table_of(a)->slots[slot].word)));
 }
 
 int

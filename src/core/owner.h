@@ -7,8 +7,10 @@
  *        bits 10..30 generation of the slot, from 1
  *
  *   state of a slot   next, and who does it
- *   FREE              RESERVED by a parent about to fork, or LIVE by the first process
- *   RESERVED          LIVE by the child; GONE by the parent, if the fork failed
+ *   FREE              RESERVED by a process about to fork, or to make a child in another way
+ *   RESERVED          LIVE by the child; GONE by the parent, if the fork failed; PROMISED
+ *   PROMISED          to a new program or to a child of another process: LIVE by that; GONE by who reserved
+ *                     it, or with him
  *   LIVE              LEFT by the process itself when it ends in peace; GONE by its parent when it reaps
  *                     it, or by anybody who finds it dead
  *   LEFT, GONE        FREE with the next generation, by whoever swept up after it (object.h)
@@ -28,7 +30,14 @@
 #define FMP_OWNER_OUTLAW UINT32_C(0x7fffffff) /* the id of all who found no slot: never buried, holds nothing */
 #define FMP_OWNER_SLOT(id) ((id) & (FMP_OWNER_SLOTS - 1))
 
-enum { FMP_OWNER_FREE, FMP_OWNER_RESERVED, FMP_OWNER_LIVE, FMP_OWNER_LEFT, FMP_OWNER_GONE };
+enum {
+    FMP_OWNER_FREE,
+    FMP_OWNER_RESERVED,
+    FMP_OWNER_PROMISED,
+    FMP_OWNER_LIVE,
+    FMP_OWNER_LEFT,
+    FMP_OWNER_GONE,
+};
 
 typedef struct {
     _Atomic uint64_t word;  /* state in bits 0..31, id in bits 32..63: they change together */
@@ -58,7 +67,10 @@ int fmp_owner_join(fmp_arena *a);
 /* Before a fork: take a slot for the child. Its id is in *id. -EAGAIN if all are taken. */
 int fmp_owner_reserve(fmp_arena *a, uint32_t *id);
 
-/* In the child: make the reserved slot this process's. FMP_NOT_OWNER if it is no longer reserved. */
+/* Keep a reserved slot for as long as this process lives, or buries it. */
+void fmp_owner_promise(fmp_arena *a, uint32_t id);
+
+/* In the child: make the slot, reserved or promised, this process's. FMP_NOT_OWNER if it isn't any more. */
 int fmp_owner_adopt(fmp_arena *a, uint32_t id);
 
 /* In a child for which there was no slot: it may use what others hold, and make nothing. */
@@ -90,7 +102,7 @@ void fmp_owner_recycle(fmp_arena *a, uint32_t id);
 /* Slots in use (not FREE). */
 uint32_t fmp_owner_count(fmp_arena *a);
 
-/* Is the slot's row of holds one that counts? True for RESERVED and LIVE. */
+/* Is the slot's row of holds one that counts? True for RESERVED, PROMISED and LIVE. */
 int fmp_owner_holds(fmp_arena *a, uint32_t slot);
 
 /* May this process begin to spin? Counts it among the spinners if so. */
