@@ -10,6 +10,7 @@ The layout, each layer importing only those before it:
     util  resource_tracker  spawn           names that libraries import
     resource_sharer                         descriptors for processes that run already
     shared_memory                           named segments, which other programs may use
+    _multiprocessing                        semaphores of the system, for libraries
     dummy/                                  the same interface with threads
     _launch/  (popen_fork)                  one module for each start method
     pool (_pool/)  managers (_managers/)
@@ -97,6 +98,7 @@ SUBWARNING = 25
 _SUBMODULES = frozenset(
     {
         "_classic_queue",
+        "_multiprocessing",
         "connection",
         "dummy",
         "heap",

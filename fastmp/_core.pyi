@@ -1,7 +1,7 @@
 """The C core of fastmp. Timeouts are in seconds; None waits for ever, zero or less tries once."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Self, SupportsIndex, final
+from typing import Any, ClassVar, Final, Self, SupportsIndex, final
 
 from _typeshed import ReadableBuffer, WriteableBuffer
 from typing_extensions import disjoint_base
@@ -114,6 +114,35 @@ class Semaphore:
     def __exit__(self, *exc_info: object) -> None: ...
 
 class BoundedSemaphore(Semaphore): ...
+
+@disjoint_base
+class SemLock:
+    """A semaphore of the system, with a name, for libraries that build on it; nothing of ours does."""
+
+    SEM_VALUE_MAX: ClassVar[int]
+    handle: Final[int]
+    kind: Final[int]
+    maxvalue: Final[int]
+    name: Final[str | None]
+    def __new__(cls, kind: int, value: int, maxvalue: int, name: str, unlink: bool) -> Self:
+        """Make one, under a name that is free: FileExistsError. `unlink` takes the name away at once."""
+    @classmethod
+    def _rebuild(cls, handle: int, kind: int, maxvalue: int, name: str | None, /) -> Self:
+        """The semaphore of that name; without a name, that of the handle, which is this process's."""
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
+    def release(self) -> None: ...
+    def _count(self) -> int: ...
+    def _is_mine(self) -> bool: ...
+    def _get_value(self) -> int: ...
+    def _is_zero(self) -> bool: ...
+    def _after_fork(self) -> None: ...
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self, exc_type: object = None, exc_value: object = None, exc_tb: object = None, /
+    ) -> None: ...
+
+def sem_unlink(name: str, /) -> None:
+    """Take the name of a semaphore of the system away."""
 
 @disjoint_base
 class Condition:

@@ -1,6 +1,7 @@
 /* module.c: the module fastmp._core: its types, exceptions and few functions. */
 #include "binding/child_type.h"
 #include "binding/errors.h"
+#include "binding/semlock_type.h"
 #include "core/owner.h"
 #include "core/sem.h"
 
@@ -85,6 +86,8 @@ static PyMethodDef functions[] = {
     {"arena_info", arena_info, METH_NOARGS, "arena_info($module, /)\n--\n\nFigures of the arena."},
     {"socket_pair", socket_pair, METH_O,
      "socket_pair($module, duplex, /)\n--\n\nTwo connected stream sockets, as descriptors."},
+    {"sem_unlink", semlock_unlink, METH_VARARGS,
+     "sem_unlink($module, name, /)\n--\n\nTake the name of a semaphore of the system away."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -152,7 +155,8 @@ module_exec(PyObject *module)
     module_state *state = PyModule_GetState(module);
     if (add_exceptions(module, state) < 0 || add_types(module, state) < 0 ||
         borrow("threading", "BrokenBarrierError", &state->BrokenBarrierError) < 0 ||
-        borrow("queue", "Empty", &state->Empty) < 0 || borrow("queue", "Full", &state->Full) < 0)
+        borrow("queue", "Empty", &state->Empty) < 0 || borrow("queue", "Full", &state->Full) < 0 ||
+        semlock_ready(state->SemLock) < 0)
         return -1;
     return PyModule_AddIntConstant(module, "SEM_VALUE_MAX", FMP_SEM_MAX);
 }

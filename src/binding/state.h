@@ -21,7 +21,8 @@
     X(SynchronizedBase, synchronized_base_spec)                                                         \
     X(Board, board_spec)                                                                                \
     X(Child, child_spec)                                                                                \
-    X(Connection, connection_spec)
+    X(Connection, connection_spec)                                                                      \
+    X(SemLock, semlock_spec)
 
 /* Types that derive from one of these or from one before them. */
 #define STATE_SUBTYPES(X)                                                                               \

@@ -99,4 +99,27 @@ int fmp_fd_pair(int sockets[2], int duplex);
 
 void fmp_fd_close(int fd);
 
+/* ---- semaphore.c: semaphores that any process of the user can open by their name ------------- */
+
+typedef struct fmp_semaphore fmp_semaphore;
+
+/* Make one, -EEXIST if there is one of that name; or open one that exists. */
+int fmp_semaphore_create(const char *name, unsigned value, fmp_semaphore **s);
+int fmp_semaphore_open(const char *name, fmp_semaphore **s);
+
+/* This process doesn't use it any more. It is gone when it has no name and nobody uses it. */
+void fmp_semaphore_close(fmp_semaphore *s);
+
+/* Take the name away. */
+int fmp_semaphore_unlink(const char *name);
+
+/* Take one: 0, FMP_TIMEOUT, FMP_INTR or -errno. May miss the deadline if the wall clock is set meanwhile: wait
+ * in slices. */
+int fmp_semaphore_wait(fmp_semaphore *s, fmp_time until);
+
+/* Give one: 0, or -EOVERFLOW. */
+int fmp_semaphore_post(fmp_semaphore *s);
+
+int fmp_semaphore_value(fmp_semaphore *s, int *value);
+
 #endif
