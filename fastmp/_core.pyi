@@ -19,11 +19,20 @@ class AuthenticationError(ProcessError): ...
 
 @final
 class Child:
-    """A forked child, from fork() until it is reaped. `sentinel` is a descriptor that becomes
+    """A child process, from fork() or expect() until it is reaped. `sentinel` is a descriptor that becomes
     readable when the child ends (a pidfd, or a pipe where the kernel refuses pidfds)."""
 
     pid: Final[int]
     sentinel: Final[int]
+    passed: Final[int]
+    """A descriptor that a new program has to inherit; -1 for none, and once it is born."""
+    owner: Final[int]
+    """What names it in the arena."""
+    def born(self, pid: int, sentinel: int = -1, /) -> None:
+        """The process that expect() was called for runs. With a sentinel, a descriptor that is owned from
+        now on, another process reaps it."""
+    def ended(self, exitcode: int, /) -> None:
+        """The process that another one reaps has ended so."""
     def poll(self) -> int | None:
         """Reap without blocking: the exit code (-N for signal N), or None while the child runs.
         255 if somebody else has reaped it."""
@@ -34,20 +43,43 @@ class Child:
     def close(self) -> None:
         """Give the sentinel back."""
 
-def fork() -> Child | None:
-    """Fork as os.fork() does (audit event, at-fork hooks). The child gets None."""
+def fork(owner: int = 0, /) -> Child | None:
+    """Fork as os.fork() does (audit event, at-fork hooks). The child gets None. With an owner it takes the
+    place that expect() of another process got for it."""
+
+def expect() -> Child:
+    """A child that will be made otherwise. It has a place in the arena already, and what is pickled for it
+    is held for it; the place is given back if the Child goes before it is born."""
+
+def arena_fd() -> int:
+    """The descriptor of the arena, for programs that are to attach to it."""
+
+def attach(fd: int, owner: int, /) -> None:
+    """Share the arena behind a descriptor, which is owned from now on, as the child that expect() was
+    called for, or with a new place if owner is 0. RuntimeError if this process has an arena already."""
+
+def unpickled() -> None:
+    """In a new child: let go of what it was given and has no handle for."""
 
 def leave() -> None:
     """Give up, in a child about to end, all that this process holds in the arena."""
 
-def set_pickler(dumps: Callable[[Any], ReadableBuffer], loads: Callable[[ReadableBuffer], Any], /) -> None:
-    """What turns objects into messages and back; reduction.py sets ForkingPickler's."""
+def set_pickler(
+    dumps: Callable[[Any], ReadableBuffer],
+    loads: Callable[[ReadableBuffer], Any],
+    dup_fd: Callable[[int], Any],
+    spawning: Callable[[], Any],
+    /,
+) -> None:
+    """What turns objects into messages and back, what makes a descriptor picklable, and what tells which
+    launcher this thread spawns a process with; reduction.py sets them."""
 
 def set_current_process(current_process: Callable[[], Any], /) -> None:
     """What tells the process object of this process, whose name reprs show; process.py sets it."""
 
-def set_typecodes(typecodes: dict[Any, str], /) -> None:
-    """The ctypes types that are read and written in C, with their codes; sharedctypes.py sets them."""
+def set_typecodes(typecodes: dict[Any, str], place: Callable[[Any, Block], Any], /) -> None:
+    """The ctypes types that are read and written in C, with their codes, and what makes a ctypes object on
+    a block; sharedctypes.py sets them."""
 
 def cpu_count() -> int:
     """Processors this process may use: affinity mask and control group, at least 1."""
@@ -271,6 +303,11 @@ class Block:
     def __init__(self, size: int) -> None: ...
     @property
     def size(self) -> int: ...
+    def give(self, child: Child, /) -> tuple[int, int, int, int]:
+        """Hold the block for a child made by expect(); the ticket that attach() takes there."""
+    @classmethod
+    def attach(cls, ticket: tuple[int, int, int, int], /) -> Self:
+        """The block that was given to this process."""
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @disjoint_base

@@ -216,4 +216,4 @@ class AbstractReducer:
 
 
 register(socket.socket, _reduce_socket)
-_core.set_pickler(dumps, loads)
+_core.set_pickler(dumps, loads, DupFd, _spawning.get_spawning_popen)

@@ -13,8 +13,14 @@ import ctypes
 import weakref
 
 from . import reduction
-from ._core import Synchronized, SynchronizedArray, SynchronizedBase, SynchronizedString, set_typecodes
-from ._spawning import assert_spawning
+from ._core import (
+    Block,
+    Synchronized,
+    SynchronizedArray,
+    SynchronizedBase,
+    SynchronizedString,
+    set_typecodes,
+)
 from .heap import BufferWrapper
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -42,7 +48,6 @@ typecode_to_type: dict[str, Any] = {
 
 # The first code of a type counts: c_longlong may be c_long under another name.
 _simple = {ctypes.c_bool: "?"} | {ctype: code for code, ctype in reversed(typecode_to_type.items())}
-set_typecodes(_simple)
 
 
 def _ctype(typecode_or_type: Any) -> Any:
@@ -73,7 +78,7 @@ def _own_lock(lock: Any) -> Any:
 # ---- without a lock ------------------------------------------------------------------------------------
 
 
-def _place(ctype: Any, wrapper: BufferWrapper) -> Any:
+def _place(ctype: Any, wrapper: Block) -> Any:
     """An object of a ctypes type on shared memory, which can be an argument of a process."""
     reduction.register(ctype, _reduce_ctype)
     obj = ctype.from_buffer(wrapper)
@@ -85,8 +90,16 @@ def _reduce_ctype(obj: Any) -> Any:
     wrapper = getattr(obj, "_wrapper", None)
     if wrapper is None:  # not shared: by value, as ever
         return obj.__reduce_ex__(2)
-    assert_spawning(obj)
+    if isinstance(obj, ctypes.Array):  # its type has no name
+        return _place_array, (obj._type_, obj._length_, wrapper)
     return _place, (type(obj), wrapper)
+
+
+def _place_array(item: Any, length: int, wrapper: Block) -> Any:
+    return _place(item * length, wrapper)
+
+
+set_typecodes(_simple, _place)
 
 
 def _new(ctype: Any) -> Any:
@@ -167,9 +180,16 @@ def _fields_class(ctype: Any) -> type[SynchronizedBase]:
     if found is None:
         bases = [base for base in reversed(ctype.__mro__) if "_fields_" in vars(base)]
         names = [field[0] for base in bases for field in base._fields_] if bases else ctype._fields_
-        members = {"__module__": __name__, **{name: _locked(name) for name in names}}
+        members: dict[str, Any] = {name: _locked(name) for name in names}
+        members |= {"__module__": __name__, "__reduce__": _reduce_synchronized}
         found = _classes[ctype] = type(f"Synchronized{ctype.__name__}", (SynchronizedBase,), members)
     return found
+
+
+def _reduce_synchronized(self: SynchronizedBase) -> Any:
+    """Its class is made anew where it arrives."""
+    SynchronizedBase.__reduce__(self)  # raises if it may not travel
+    return synchronized, (self.get_obj(), self.get_lock())
 
 
 def _locked(name: str) -> property:

@@ -341,7 +341,7 @@ def test_reprs():
     assert repr(fastmp.Value("c", b"a")) == "<Synchronized wrapper for c_char(b'a')>"
     array = fastmp.Array("i", 3)
     assert repr(array) == f"<SynchronizedArray wrapper for {array.get_obj()!r}>"
-    assert "fastmp.sharedctypes.c_int_Array_3 object" in repr(array)
+    assert "c_int_Array_3 object" in repr(array)
     point = fastmp.Value(Point)
     assert repr(point) == f"<SynchronizedPoint wrapper for {point.get_obj()!r}>"
 

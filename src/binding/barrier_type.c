@@ -195,6 +195,29 @@ barrier_dealloc(PyObject *op)
     handle_dealloc(op);
 }
 
+static PyObject *
+barrier_reduce(BarrierObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return check(self) < 0 ? NULL : handle_reduce_with(&self->handle, PyTuple_Pack(2, self->action, self->timeout));
+}
+
+static PyObject *
+barrier_attach(PyTypeObject *type, PyObject *args)
+{
+    PyObject *extra;
+    BarrierObject *self = (BarrierObject *)handle_attach(type, args, &extra);
+    if (self == NULL)
+        return NULL;
+    if (!PyArg_ParseTuple(extra, "OO:_attach", &self->action, &self->timeout)) {
+        self->action = self->timeout = NULL;
+        Py_DECREF(self);
+        return NULL;
+    }
+    Py_INCREF(self->action);
+    Py_INCREF(self->timeout);
+    return (PyObject *)self;
+}
+
 static PyMethodDef methods[] = {
     {"wait", (PyCFunction)(void (*)(void))barrier_wait, METH_FASTCALL | METH_KEYWORDS,
      "wait($self, /, timeout=None)\n--\n\n"
@@ -203,7 +226,7 @@ static PyMethodDef methods[] = {
     {"reset", (PyCFunction)barrier_reset, METH_NOARGS,
      "reset($self, /)\n--\n\nMake it empty and whole; those who wait get BrokenBarrierError."},
     {"abort", (PyCFunction)barrier_abort, METH_NOARGS, "abort($self, /)\n--\n\nBreak it."},
-    {"__reduce__", handle_reduce, METH_NOARGS, NULL},
+    HANDLE_TRAVEL(barrier_reduce, barrier_attach),
     {NULL, NULL, 0, NULL},
 };
 

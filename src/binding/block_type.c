@@ -2,6 +2,8 @@
  * on it and keep it alive. A block is the whole of an arena object, or its end from some place on. */
 #include "binding/block_type.h"
 
+#include "binding/child_type.h"
+
 static int
 block_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
@@ -32,10 +34,15 @@ block_over(HandleObject *owner, void *from)
 }
 
 static uint64_t
+offset_of(HandleObject *self)
+{
+    return (uint64_t)((char *)self->body - (char *)fmp_object_body(self->object));
+}
+
+static uint64_t
 size_of(HandleObject *self)
 {
-    uint64_t before = (uint64_t)((char *)self->body - (char *)fmp_object_body(self->object));
-    return self->object->bytes - before;
+    return self->object->bytes - offset_of(self);
 }
 
 static PyObject *
@@ -53,8 +60,55 @@ block_get_buffer(PyObject *op, Py_buffer *view, int flags)
     return PyBuffer_FillInfo(view, op, self->body, (Py_ssize_t)size_of(self), 0, flags);
 }
 
+static PyObject *
+block_reduce(HandleObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (handle_check(self) < 0)
+        return NULL;
+    return handle_reduce_with(self, PyLong_FromUnsignedLongLong(offset_of(self)));
+}
+
+static PyObject *
+block_attach(PyTypeObject *type, PyObject *args)
+{
+    PyObject *extra;
+    HandleObject *self = handle_attach(type, args, &extra);
+    if (self == NULL)
+        return NULL;
+    unsigned long long offset = PyLong_AsUnsignedLongLong(extra);
+    if (!PyErr_Occurred() && offset > self->object->bytes)
+        PyErr_SetString(PyExc_ValueError, "the offset lies behind the block");
+    if (PyErr_Occurred()) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    self->body = (char *)self->body + offset;
+    return (PyObject *)self;
+}
+
+static PyObject *
+block_give(HandleObject *self, PyObject *child)
+{
+    uint32_t owner;
+    return child_owner(self->state, child, &owner) < 0 ? NULL : handle_give(self, owner);
+}
+
+static PyObject *
+block_attach_given(PyTypeObject *type, PyObject *ticket)
+{
+    PyObject *args = Py_BuildValue("(Oi)", ticket, 0);
+    PyObject *self = args == NULL ? NULL : block_attach(type, args);
+    Py_XDECREF(args);
+    return self;
+}
+
 static PyMethodDef methods[] = {
-    {"__reduce__", handle_reduce, METH_NOARGS, NULL},
+    {"give", (PyCFunction)block_give, METH_O,
+     "give($self, child, /)\n--\n\n"
+     "Hold the block for a child made by expect(); returns the ticket that Block.attach() takes there."},
+    {"attach", (PyCFunction)block_attach_given, METH_CLASS | METH_O,
+     "attach($type, ticket, /)\n--\n\nThe block that was given to this process."},
+    HANDLE_TRAVEL(block_reduce, block_attach),
     {NULL, NULL, 0, NULL},
 };
 

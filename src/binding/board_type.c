@@ -56,6 +56,17 @@ board_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
+/* What this process writes down about it. */
+static int
+make_books(BoardObject *self)
+{
+    self->seat = NO_SEAT;
+    Py_XSETREF(self->entries, PyDict_New());
+    Py_XSETREF(self->unread, PyList_New(0));
+    Py_XSETREF(self->broken_off, PyList_New(0));
+    return self->entries == NULL || self->unread == NULL || self->broken_off == NULL ? -1 : 0;
+}
+
 static int
 board_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
@@ -83,11 +94,7 @@ board_init(PyObject *op, PyObject *args, PyObject *kwargs)
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
-    self->seat = NO_SEAT;
-    Py_XSETREF(self->entries, PyDict_New());
-    Py_XSETREF(self->unread, PyList_New(0));
-    Py_XSETREF(self->broken_off, PyList_New(0));
-    return self->entries == NULL || self->unread == NULL || self->broken_off == NULL ? -1 : 0;
+    return make_books(self);
 }
 
 static int
@@ -561,6 +568,27 @@ board_dealloc(PyObject *op)
     handle_dealloc(op);
 }
 
+static PyObject *
+board_reduce(BoardObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return check(self) < 0 ? NULL : handle_reduce_with(&self->handle, handle_send_fd(&self->handle, self->bell));
+}
+
+static PyObject *
+board_attach(PyTypeObject *type, PyObject *args)
+{
+    PyObject *extra;
+    BoardObject *self = (BoardObject *)handle_attach(type, args, &extra);
+    if (self == NULL)
+        return NULL;
+    self->bell = handle_receive_fd(extra);
+    if (self->bell < 0 || make_books(self) < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
 static PyMethodDef methods[] = {
     {"put", (PyCFunction)(void (*)(void))board_put, METH_FASTCALL | METH_KEYWORDS,
      "put($self, /, task, entry)\n--\n\n"
@@ -598,7 +626,7 @@ static PyMethodDef methods[] = {
      "take($self, /)\n--\n\nWait for the next task. None if there will be none. Raises what unpickling raises."},
     {"report", (PyCFunction)board_report, METH_VARARGS,
      "report($self, kind, obj, /)\n--\n\nSend the result of the task that was taken last."},
-    {"__reduce__", handle_reduce, METH_NOARGS, NULL},
+    HANDLE_TRAVEL(board_reduce, board_attach),
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,4 +1,9 @@
-/* child_type.c: Child, a forked process from fork() until it is reaped.
+/* child_type.c: Child, a process from fork() or expect() until it is reaped.
+ *
+ *   made by     its place in the arena          it runs      reaped by
+ *   fork()      reserved around the fork        from fork()  this process
+ *   expect()    promised at once: it can be     from born()  this process; or another, then ended() is told
+ *               given objects before it is born
  *
  * The sentinel is a pidfd: a number that never comes to mean another process. Where the kernel or a
  * container refuses pidfds it is a pipe whose other end only the child has. waitpid is called without
@@ -21,9 +26,12 @@ typedef struct {
     PyObject_HEAD
     module_state *state;
     fmp_arena *arena;
+    pid_t maker; /* the process that made this object; forks of it have a copy */
     pid_t pid;
     int sentinel;
+    int passed; /* a descriptor that the new program inherits, where there are no pidfds */
     uint32_t owner;
+    int elsewhere; /* another process reaps it */
     int reaped;
     int exitcode;
 } ChildObject;
@@ -46,15 +54,38 @@ has_pidfd(void)
     return known;
 }
 
-/* In the parent, after the fork: -errno if there can't be a sentinel, and the child is gone then. */
+/* Where there are no pidfds: `sentinel` is readable once all copies of `passed` are closed. 0, or -1 with
+ * an exception. */
 static int
-open_sentinel(ChildObject *self, const int ends[2])
+open_pipe(ChildObject *self)
 {
-    if (ends[0] >= 0) {
-        fmp_fd_close(ends[1]);
-        self->sentinel = ends[0];
+    int ends[2];
+    if (has_pidfd())
         return 0;
+    if (pipe2(ends, O_CLOEXEC) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
     }
+    self->sentinel = ends[0];
+    self->passed = ends[1];
+    return 0;
+}
+
+static void
+close_fd(int *fd)
+{
+    if (*fd >= 0)
+        fmp_fd_close(*fd);
+    *fd = -1;
+}
+
+/* Once it runs: -errno if there can't be a sentinel, and the child is gone then. */
+static int
+open_sentinel(ChildObject *self)
+{
+    close_fd(&self->passed);
+    if (self->sentinel >= 0)
+        return 0;
     self->sentinel = fmp_process_open(self->pid);
     if (self->sentinel >= 0)
         return 0;
@@ -65,41 +96,50 @@ open_sentinel(ChildObject *self, const int ends[2])
     return rc;
 }
 
-static void
-close_ends(const int ends[2])
+static ChildObject *
+new_child(module_state *state)
 {
-    if (ends[0] >= 0)
-        fmp_fd_close(ends[0]);
-    if (ends[1] >= 0)
-        fmp_fd_close(ends[1]);
+    fmp_arena *arena = fmp_here();
+    allocfunc alloc = PyType_GetSlot(state->Child, Py_tp_alloc);
+    ChildObject *self = arena == NULL ? NULL : (ChildObject *)alloc(state->Child, 0);
+    if (self == NULL)
+        return NULL;
+    self->state = state;
+    self->arena = arena;
+    self->maker = getpid();
+    self->sentinel = self->passed = -1;
+    if (open_pipe(self) < 0)
+        Py_CLEAR(self);
+    return self;
+}
+
+/* It will never run. */
+static void
+give_up(ChildObject *self)
+{
+    self->reaped = 1;
+    if (self->owner != 0)
+        fmp_owner_bury(self->arena, self->owner);
 }
 
 PyObject *
-child_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
+child_fork(PyObject *module, PyObject *args)
 {
     module_state *state = PyModule_GetState(module);
-    int ends[2] = {-1, -1};
-    fmp_arena *arena = fmp_here();
-    if (arena == NULL || PySys_Audit("os.fork", NULL) < 0)
+    unsigned owner = 0;
+    if (!PyArg_ParseTuple(args, "|I:fork", &owner) || PySys_Audit("os.fork", NULL) < 0)
         return NULL;
-    if (!has_pidfd() && pipe2(ends, O_CLOEXEC) < 0)
-        return PyErr_SetFromErrno(PyExc_OSError);
-    allocfunc alloc = PyType_GetSlot(state->Child, Py_tp_alloc);
-    ChildObject *self = (ChildObject *)alloc(state->Child, 0);
-    if (self == NULL) {
-        close_ends(ends);
+    ChildObject *self = new_child(state);
+    if (self == NULL)
         return NULL;
-    }
-    self->state = state;
-    self->arena = arena;
-    self->sentinel = -1;
 
+    fmp_object_next_child(owner);
     PyOS_BeforeFork();
     self->pid = fork();
     if (self->pid == 0) {
         PyOS_AfterFork_Child();
-        if (ends[0] >= 0)
-            fmp_fd_close(ends[0]);
+        close_fd(&self->sentinel);
+        self->passed = -1; /* stays open until this process ends */
         self->reaped = 1;
         Py_DECREF(self);
         Py_RETURN_NONE;
@@ -108,16 +148,60 @@ child_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
     PyOS_AfterFork_Parent();
 
     self->owner = fmp_object_last_child();
-    int rc = self->pid < 0 ? -error : open_sentinel(self, ends);
+    int rc = self->pid < 0 ? -error : open_sentinel(self);
     if (rc == 0)
         return (PyObject *)self;
-    if (self->pid < 0)
-        close_ends(ends);
-    self->reaped = 1;
-    if (self->owner != 0)
-        fmp_owner_bury(arena, self->owner);
+    give_up(self);
     Py_DECREF(self);
     return raise_rc(state, rc);
+}
+
+PyObject *
+child_expect(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    module_state *state = PyModule_GetState(module);
+    ChildObject *self = new_child(state);
+    if (self == NULL)
+        return NULL;
+    int rc = fmp_object_expect(self->arena, &self->owner);
+    if (rc == 0)
+        return (PyObject *)self;
+    Py_DECREF(self);
+    return raise_rc(state, rc);
+}
+
+int
+child_owner(module_state *state, PyObject *child, uint32_t *owner)
+{
+    if (!Py_IS_TYPE(child, state->Child)) {
+        PyErr_Format(PyExc_TypeError, "a Child was expected, not %.200s", Py_TYPE(child)->tp_name);
+        return -1;
+    }
+    *owner = ((ChildObject *)child)->owner;
+    return 0;
+}
+
+static PyObject *
+child_born(ChildObject *self, PyObject *args)
+{
+    int pid, sentinel = -1;
+    if (!PyArg_ParseTuple(args, "i|i:born", &pid, &sentinel))
+        return NULL;
+    if (self->pid != 0) {
+        PyErr_SetString(PyExc_RuntimeError, "this child is born already");
+        return NULL;
+    }
+    self->pid = pid;
+    if (sentinel >= 0) {
+        self->elsewhere = 1;
+        close_fd(&self->sentinel);
+        self->sentinel = sentinel;
+    }
+    int rc = open_sentinel(self);
+    if (rc == 0)
+        Py_RETURN_NONE;
+    give_up(self);
+    return raise_rc(self->state, rc);
 }
 
 PyObject *
@@ -134,24 +218,40 @@ child_leave(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 /* ---- reaping -------------------------------------------------------------------------------------- */
 
 static void
+set_exitcode(ChildObject *self, int exitcode)
+{
+    self->exitcode = exitcode;
+    self->reaped = 1;
+    if (self->owner != 0)
+        fmp_owner_bury(self->arena, self->owner);
+    fmp_object_sweep(self->arena);
+}
+
+static void
 reap(ChildObject *self)
 {
     int status;
-    pid_t pid = self->reaped ? 0 : waitpid(self->pid, &status, WNOHANG);
+    pid_t pid = self->reaped || self->elsewhere || self->pid == 0 ? 0 : waitpid(self->pid, &status, WNOHANG);
     if (pid == 0 || (pid < 0 && errno != ECHILD))
         return;
     if (pid < 0) {
         if (fmp_fd_wait_readable(self->sentinel, FMP_NOW) != 0)
             return; /* it isn't this process's child, and runs */
-        self->exitcode = LOST;
+        set_exitcode(self, LOST);
+        return;
     }
-    else {
-        self->exitcode = WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
-    }
-    self->reaped = 1;
-    if (self->owner != 0)
-        fmp_owner_bury(self->arena, self->owner);
-    fmp_object_sweep(self->arena);
+    set_exitcode(self, WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status));
+}
+
+static PyObject *
+child_ended(ChildObject *self, PyObject *exitcode)
+{
+    int code = (int)PyLong_AsLong(exitcode);
+    if (code == -1 && PyErr_Occurred())
+        return NULL;
+    if (!self->reaped)
+        set_exitcode(self, code);
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -194,6 +294,8 @@ child_wait(ChildObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
         if (rc < 0)
             return raise_rc(self->state, rc);
         reap(self);
+        if (self->elsewhere && rc == 0)
+            break;
         if (!self->reaped && rc == 0) { /* not a zombie yet */
             struct timespec moment = {.tv_nsec = DYING};
             Py_BEGIN_ALLOW_THREADS
@@ -211,17 +313,17 @@ child_kill(ChildObject *self, PyObject *signal)
     if (number == -1 && PyErr_Occurred())
         return NULL;
     reap(self);
-    if (!self->reaped && kill(self->pid, (int)number) < 0 && errno != ESRCH)
-        return PyErr_SetFromErrno(PyExc_OSError);
+    int rc = self->reaped || self->pid == 0 ? 0 : fmp_process_signal(self->pid, self->sentinel, (int)number);
+    if (rc < 0 && rc != -ESRCH)
+        return raise_rc(self->state, rc);
     Py_RETURN_NONE;
 }
 
 static PyObject *
 child_close(ChildObject *self, PyObject *Py_UNUSED(ignored))
 {
-    if (self->sentinel >= 0)
-        fmp_fd_close(self->sentinel);
-    self->sentinel = -1;
+    close_fd(&self->sentinel);
+    close_fd(&self->passed);
     Py_RETURN_NONE;
 }
 
@@ -229,7 +331,10 @@ static void
 child_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
-    Py_XDECREF(child_close((ChildObject *)op, NULL));
+    ChildObject *self = (ChildObject *)op;
+    if (self->pid == 0 && !self->reaped && self->maker == getpid())
+        give_up(self);
+    Py_XDECREF(child_close(self, NULL));
     freefunc tp_free = PyType_GetSlot(type, Py_tp_free);
     tp_free(op);
     Py_DECREF(type);
@@ -242,6 +347,12 @@ static PyMethodDef methods[] = {
     {"wait", (PyCFunction)(void (*)(void))child_wait, METH_FASTCALL | METH_KEYWORDS,
      "wait($self, /, timeout=None)\n--\n\n"
      "Wait for the end, then reap: the exit code, or None if `timeout` seconds passed first."},
+    {"born", (PyCFunction)child_born, METH_VARARGS,
+     "born($self, pid, sentinel=-1, /)\n--\n\n"
+     "The process that expect() was called for runs. With a sentinel, a descriptor to be owned, another\n"
+     "process reaps it."},
+    {"ended", (PyCFunction)child_ended, METH_O,
+     "ended($self, exitcode, /)\n--\n\nThe process that another one reaps has ended so."},
     {"kill", (PyCFunction)child_kill, METH_O,
      "kill($self, signal, /)\n--\n\nSend a signal, unless the child is reaped already."},
     {"close", (PyCFunction)child_close, METH_NOARGS, "close($self, /)\n--\n\nGive the sentinel back."},
@@ -252,6 +363,9 @@ static PyMemberDef members[] = {
     {"pid", Py_T_INT, offsetof(ChildObject, pid), Py_READONLY, "Process id."},
     {"sentinel", Py_T_INT, offsetof(ChildObject, sentinel), Py_READONLY,
      "A descriptor that becomes readable when the child ends; -1 once closed."},
+    {"passed", Py_T_INT, offsetof(ChildObject, passed), Py_READONLY,
+     "A descriptor that the new program has to inherit; -1 for none, and once it is born."},
+    {"owner", Py_T_UINT, offsetof(ChildObject, owner), Py_READONLY, "What names it in the arena."},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -261,7 +375,7 @@ PyType_Spec child_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots =
         (PyType_Slot[]){
-            {Py_tp_doc, "A forked child, from fork() until it is reaped."},
+            {Py_tp_doc, "A child process, from fork() or expect() until it is reaped."},
             {Py_tp_dealloc, child_dealloc},
             {Py_tp_methods, methods},
             {Py_tp_members, members},

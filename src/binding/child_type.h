@@ -4,7 +4,11 @@
 
 #include "binding/state.h"
 
-PyObject *child_fork(PyObject *module, PyObject *ignored);
+PyObject *child_fork(PyObject *module, PyObject *args);
+PyObject *child_expect(PyObject *module, PyObject *ignored);
 PyObject *child_leave(PyObject *module, PyObject *ignored);
+
+/* The owner id of a Child: 0, or -1 with TypeError if it isn't one. */
+int child_owner(module_state *state, PyObject *child, uint32_t *owner);
 
 #endif

@@ -8,6 +8,7 @@
 #if PY_VERSION_HEX < 0x030C0000 /* 3.12 gave the member types names of their own */
 #include <structmember.h>
 #define Py_T_INT T_INT
+#define Py_T_UINT T_UINT
 #define Py_T_OBJECT_EX T_OBJECT_EX
 #define Py_T_PYSSIZET T_PYSSIZET
 #define Py_READONLY READONLY

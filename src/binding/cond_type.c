@@ -32,6 +32,15 @@ check_lock_held(ConditionObject *self, const char *message)
 }
 
 static int
+check_lock(module_state *state, PyObject *lock)
+{
+    if (PyObject_TypeCheck(lock, state->Lock) || PyObject_TypeCheck(lock, state->RLock))
+        return handle_check((HandleObject *)lock);
+    PyErr_Format(PyExc_TypeError, "Condition needs a fastmp Lock or RLock, not %.200s", Py_TYPE(lock)->tp_name);
+    return -1;
+}
+
+static int
 condition_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"lock", "ctx", NULL};
@@ -46,12 +55,7 @@ condition_init(PyObject *op, PyObject *args, PyObject *kwargs)
         Py_INCREF(lock);
     if (lock == NULL)
         return -1;
-    if (!PyObject_TypeCheck(lock, state->Lock) && !PyObject_TypeCheck(lock, state->RLock)) {
-        PyErr_Format(PyExc_TypeError, "Condition needs a fastmp Lock or RLock, not %.200s", Py_TYPE(lock)->tp_name);
-        Py_DECREF(lock);
-        return -1;
-    }
-    if (handle_check((HandleObject *)lock) < 0 ||
+    if (check_lock(state, lock) < 0 ||
         handle_create(&self->handle, FMP_CONDITION, sizeof(fmp_cond)) < 0) {
         Py_DECREF(lock);
         return -1;
@@ -249,6 +253,27 @@ condition_dealloc(PyObject *op)
     handle_dealloc(op);
 }
 
+static PyObject *
+condition_reduce(ConditionObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return check(self) < 0 ? NULL : handle_reduce_with(&self->handle, Py_NewRef(self->lock));
+}
+
+static PyObject *
+condition_attach(PyTypeObject *type, PyObject *args)
+{
+    PyObject *lock;
+    ConditionObject *self = (ConditionObject *)handle_attach(type, args, &lock);
+    if (self == NULL)
+        return NULL;
+    if (check_lock(self->handle.state, lock) < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    self->lock = (HandleObject *)Py_NewRef(lock);
+    return (PyObject *)self;
+}
+
 static PyMethodDef methods[] = {
     {"wait", (PyCFunction)(void (*)(void))cond_wait, METH_FASTCALL | METH_KEYWORDS,
      "wait($self, /, timeout=None)\n--\n\n"
@@ -262,7 +287,7 @@ static PyMethodDef methods[] = {
     {"notify_all", (PyCFunction)cond_notify_all, METH_NOARGS, "notify_all($self, /)\n--\n\nWake all who wait."},
     {"__enter__", (PyCFunction)cond_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
     {"__exit__", (PyCFunction)(void (*)(void))cond_exit, METH_FASTCALL, "__exit__($self, /, *exc_info)\n--\n\n"},
-    {"__reduce__", handle_reduce, METH_NOARGS, NULL},
+    HANDLE_TRAVEL(condition_reduce, condition_attach),
     {NULL, NULL, 0, NULL},
 };
 

@@ -469,11 +469,16 @@ connection_send(ConnectionObject *self, PyObject *const *args, Py_ssize_t nargs,
     static const args_spec spec = {"send", {"obj"}, 1};
     PyObject *obj;
     Py_buffer contents;
-    if (may_send(self) < 0 || args_parse(&spec, args, nargs, kwnames, &obj) < 0 ||
-        codec_encode(self->state, obj, &contents) < 0)
+    handle_cargo cargo;
+    if (may_send(self) < 0 || args_parse(&spec, args, nargs, kwnames, &obj) < 0)
         return NULL;
-    PyObject *sent = send_message(self, contents.buf, contents.len);
-    PyBuffer_Release(&contents);
+    handle_cargo_begin(&cargo, 1);
+    int rc = codec_encode(self->state, obj, &contents);
+    handle_cargo_end(&cargo);
+    PyObject *sent = rc < 0 ? NULL : send_message(self, contents.buf, contents.len);
+    (sent == NULL ? handle_cargo_drop : handle_cargo_sent)(&cargo);
+    if (rc == 0)
+        PyBuffer_Release(&contents);
     return sent;
 }
 

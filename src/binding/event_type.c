@@ -85,7 +85,7 @@ static PyMethodDef methods[] = {
     {"wait", (PyCFunction)(void (*)(void))event_wait, METH_FASTCALL | METH_KEYWORDS,
      "wait($self, /, timeout=None)\n--\n\n"
      "Wait until the flag is set; return whether it was within `timeout` seconds."},
-    {"__reduce__", handle_reduce, METH_NOARGS, NULL},
+    HANDLE_TRAVEL(handle_reduce, handle_attach_plain),
     {NULL, NULL, 0, NULL},
 };
 

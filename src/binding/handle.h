@@ -45,7 +45,54 @@ handle_check(HandleObject *self)
     return -1;
 }
 
-/* __reduce__ of types that may only be inherited: raises RuntimeError outside of spawning. */
+/* ---- travelling ---------------------------------------------------------------------------------
+ *
+ * Pickled, a handle is (type._attach, (ticket, extra), state): the ticket names the arena and the object,
+ * `extra` is what the type has beside it, the state is a subclass's. That is allowed while this thread
+ * spawns a process: the object is held for it. And while this thread encodes a message: the object is
+ * shipped (object.h), and noted in the cargo of the message. The messages of a stream are nobody's once
+ * they are sent, so their tickets are loose: who attaches lands the object himself. */
+
+typedef struct handle_cargo {
+    struct handle_cargo *outer; /* of the message in the middle of whose encoding this one is encoded */
+    int loose;
+    uint32_t count, room;
+    fmp_ticket *tickets;
+} handle_cargo;
+
+/* Between the two, what this thread pickles is a message that carries its handles as `cargo`. */
+void handle_cargo_begin(handle_cargo *cargo, int loose);
+void handle_cargo_end(handle_cargo *cargo);
+
+/* Afterwards, one of these: the message arrives without our doing; it will never be sent. */
+void handle_cargo_sent(handle_cargo *cargo);
+void handle_cargo_drop(handle_cargo *cargo);
+
+/* For those that travel in other ways: 0, or -1 with RuntimeError where handles can't be pickled. */
+int handle_may_travel(HandleObject *self);
+
+/* For a type's __reduce__. Takes over the reference to `extra`; NULL is an exception. RuntimeError where
+ * handles can't be pickled. */
+PyObject *handle_reduce_with(HandleObject *self, PyObject *extra);
+
+/* For a type's _attach(ticket, extra, /), a class method: a handle, and `extra` as a borrowed reference. */
+HandleObject *handle_attach(PyTypeObject *type, PyObject *args, PyObject **extra);
+
+/* A descriptor among the extras: something picklable for it, and the descriptor that it gives at the other
+ * end, -1 with an exception. */
+PyObject *handle_send_fd(HandleObject *self, int fd);
+int handle_receive_fd(PyObject *sent);
+
+/* Hold the object for a child made by expect(): the ticket to attach with. */
+PyObject *handle_give(HandleObject *self, uint32_t child);
+
+/* Those of a type without extras. */
 PyObject *handle_reduce(PyObject *self, PyObject *ignored);
+PyObject *handle_attach_plain(PyObject *type, PyObject *args);
+
+#define HANDLE_TRAVEL(reduce, attach)                                                                    \
+    {"__reduce__", (PyCFunction)(reduce), METH_NOARGS, NULL},                                            \
+    {"_attach", (PyCFunction)(attach), METH_VARARGS | METH_CLASS,                                        \
+     "_attach($type, ticket, extra, /)\n--\n\nThe handle that a ticket stands for."}
 
 #endif

@@ -166,7 +166,7 @@ static PyMethodDef lock_methods[] = {
     {"locked", (PyCFunction)lock_locked, METH_NOARGS, "locked($self, /)\n--\n\nIs it taken, by anybody?"},
     {"__enter__", (PyCFunction)lock_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
     {"__exit__", (PyCFunction)(void (*)(void))lock_exit, METH_FASTCALL, "__exit__($self, /, *exc_info)\n--\n\n"},
-    {"__reduce__", handle_reduce, METH_NOARGS, NULL},
+    HANDLE_TRAVEL(handle_reduce, handle_attach_plain),
     {NULL, NULL, 0, NULL},
 };
 
@@ -268,7 +268,7 @@ static PyMethodDef rlock_methods[] = {
     {"locked", (PyCFunction)lock_locked, METH_NOARGS, "locked($self, /)\n--\n\nIs it taken, by anybody?"},
     {"__enter__", (PyCFunction)rlock_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
     {"__exit__", (PyCFunction)(void (*)(void))rlock_exit, METH_FASTCALL, "__exit__($self, /, *exc_info)\n--\n\n"},
-    {"__reduce__", handle_reduce, METH_NOARGS, NULL},
+    HANDLE_TRAVEL(handle_reduce, handle_attach_plain),
     {NULL, NULL, 0, NULL},
 };
 

@@ -9,11 +9,13 @@ static PyObject *
 set_pickler(PyObject *module, PyObject *args)
 {
     module_state *state = PyModule_GetState(module);
-    PyObject *dumps, *loads;
-    if (!PyArg_ParseTuple(args, "OO:set_pickler", &dumps, &loads))
+    PyObject *dumps, *loads, *dup_fd, *spawning;
+    if (!PyArg_ParseTuple(args, "OOOO:set_pickler", &dumps, &loads, &dup_fd, &spawning))
         return NULL;
     Py_XSETREF(state->dumps, Py_NewRef(dumps));
     Py_XSETREF(state->loads, Py_NewRef(loads));
+    Py_XSETREF(state->dup_fd, Py_NewRef(dup_fd));
+    Py_XSETREF(state->spawning, Py_NewRef(spawning));
     Py_RETURN_NONE;
 }
 
@@ -26,14 +28,14 @@ set_current_process(PyObject *module, PyObject *current_process)
 }
 
 static PyObject *
-set_typecodes(PyObject *module, PyObject *typecodes)
+set_typecodes(PyObject *module, PyObject *args)
 {
     module_state *state = PyModule_GetState(module);
-    if (!PyDict_Check(typecodes)) {
-        PyErr_SetString(PyExc_TypeError, "typecodes must be a dict of ctypes types");
+    PyObject *typecodes, *place;
+    if (!PyArg_ParseTuple(args, "O!O:set_typecodes", &PyDict_Type, &typecodes, &place))
         return NULL;
-    }
     Py_XSETREF(state->typecodes, Py_NewRef(typecodes));
+    Py_XSETREF(state->place, Py_NewRef(place));
     Py_RETURN_NONE;
 }
 
@@ -59,6 +61,33 @@ arena_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+arena_fd(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    fmp_arena *arena = fmp_here();
+    return arena == NULL ? NULL : PyLong_FromLong(arena->fd);
+}
+
+static PyObject *
+attach(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    int fd;
+    unsigned owner;
+    if (!PyArg_ParseTuple(args, "iI:attach", &fd, &owner) || fmp_here_attach(fd, owner) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+unpickled(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    fmp_arena *arena = fmp_here();
+    if (arena == NULL)
+        return NULL;
+    fmp_object_settle_in(arena);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 socket_pair(PyObject *module, PyObject *duplex)
 {
     int sockets[2], two_way = PyObject_IsTrue(duplex);
@@ -71,16 +100,31 @@ socket_pair(PyObject *module, PyObject *duplex)
 }
 
 static PyMethodDef functions[] = {
-    {"fork", child_fork, METH_NOARGS,
-     "fork($module, /)\n--\n\nFork as os.fork() does: a Child in the parent, None in the child."},
+    {"fork", child_fork, METH_VARARGS,
+     "fork($module, owner=0, /)\n--\n\n"
+     "Fork as os.fork() does: a Child in the parent, None in the child. With an owner the child takes the\n"
+     "place that expect() of another process got for it."},
+    {"expect", child_expect, METH_NOARGS,
+     "expect($module, /)\n--\n\nA Child that will be made otherwise. It has a place in the arena already."},
+    {"arena_fd", arena_fd, METH_NOARGS,
+     "arena_fd($module, /)\n--\n\nThe descriptor of the arena, for programs that are to attach to it."},
+    {"attach", attach, METH_VARARGS,
+     "attach($module, fd, owner, /)\n--\n\n"
+     "Share the arena behind a descriptor, which is owned from now on, as the child that expect() was\n"
+     "called for, or with a new place if owner is 0. RuntimeError if this process has an arena already."},
+    {"unpickled", unpickled, METH_NOARGS,
+     "unpickled($module, /)\n--\n\nIn a new child: let go of what it was given and has no handle for."},
     {"leave", child_leave, METH_NOARGS,
      "leave($module, /)\n--\n\nGive up, in a child about to end, all that it holds in the arena."},
     {"set_pickler", set_pickler, METH_VARARGS,
-     "set_pickler($module, dumps, loads, /)\n--\n\nWhat turns objects into messages and back."},
+     "set_pickler($module, dumps, loads, dup_fd, spawning, /)\n--\n\n"
+     "What turns objects into messages and back, what makes a descriptor picklable, and what tells which\n"
+     "launcher this thread spawns a process with."},
     {"set_current_process", set_current_process, METH_O,
      "set_current_process($module, current_process, /)\n--\n\nWhat tells this process's name to reprs."},
-    {"set_typecodes", set_typecodes, METH_O,
-     "set_typecodes($module, typecodes, /)\n--\n\nThe ctypes types that are read and written in C."},
+    {"set_typecodes", set_typecodes, METH_VARARGS,
+     "set_typecodes($module, typecodes, place, /)\n--\n\n"
+     "The ctypes types that are read and written in C, and what makes a ctypes object on a Block."},
     {"cpu_count", cpu_count, METH_NOARGS,
      "cpu_count($module, /)\n--\n\nProcessors this process may use, at least 1."},
     {"arena_info", arena_info, METH_NOARGS, "arena_info($module, /)\n--\n\nFigures of the arena."},

@@ -285,7 +285,7 @@ static PyMethodDef methods[] = {
     {"join", (PyCFunction)queue_join, METH_NOARGS,
      "join($self, /)\n--\n\nWait until every object that was put is dealt with."},
     {"close", (PyCFunction)queue_close, METH_NOARGS, "close($self, /)\n--\n\nThis process uses it no more."},
-    {"__reduce__", handle_reduce, METH_NOARGS, NULL},
+    HANDLE_TRAVEL(handle_reduce, handle_attach_plain),
     {NULL, NULL, 0, NULL},
 };
 

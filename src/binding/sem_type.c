@@ -130,7 +130,7 @@ static PyMethodDef methods[] = {
     {"locked", (PyCFunction)sem_locked, METH_NOARGS, "locked($self, /)\n--\n\nIs there no permit to be had?"},
     {"__enter__", (PyCFunction)sem_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
     {"__exit__", (PyCFunction)(void (*)(void))sem_exit, METH_FASTCALL, "__exit__($self, /, *exc_info)\n--\n\n"},
-    {"__reduce__", handle_reduce, METH_NOARGS, NULL},
+    HANDLE_TRAVEL(handle_reduce, handle_attach_plain),
     {NULL, NULL, 0, NULL},
 };
 

@@ -41,8 +41,11 @@
     X(Full)                                                                                             \
     X(dumps)                                                                                            \
     X(loads)                                                                                            \
+    X(dup_fd)                                                                                           \
+    X(spawning)                                                                                         \
     X(current_process)                                                                                  \
-    X(typecodes)
+    X(typecodes)                                                                                        \
+    X(place)
 
 typedef struct {
 #define X(name, spec) PyTypeObject *name;
@@ -67,6 +70,9 @@ state_of_type(PyTypeObject *type)
 
 /* The arena, made at first use: NULL with an exception if the system refuses it. */
 fmp_arena *fmp_here(void);
+
+/* Take the arena behind the descriptor for this process's: 0, or -1 with an exception. */
+int fmp_here_attach(int fd, uint32_t owner);
 
 #define X(name, spec) extern PyType_Spec spec;
 STATE_TYPES(X)

@@ -122,7 +122,7 @@ synchronized_obj(SynchronizedObject *self)
     PyObject *block = block_over(&self->handle, self->cells);
     if (block == NULL)
         return NULL;
-    PyObject *obj = PyObject_CallMethod(self->ctype, "from_buffer", "O", block);
+    PyObject *obj = PyObject_CallFunctionObjArgs(self->handle.state->place, self->ctype, block, NULL);
     Py_DECREF(block);
     if (self->obj == NULL)
         self->obj = obj;
@@ -273,24 +273,35 @@ fill(SynchronizedObject *self, PyObject *initial)
     return rc;
 }
 
-/* Memory of its own, and the lock in it unless one is given. */
 static int
-build(SynchronizedObject *self, PyObject *ctype, PyObject *lock, PyObject *initial)
+describe_cells(SynchronizedObject *self, PyObject *ctype)
 {
     if (describe(self, ctype) < 0)
         return -1;
-    if (self->code == NULL) {
-        PyErr_Format(PyExc_TypeError, "%R has no typecode", ctype);
-        return -1;
-    }
-    size_t bytes = (size_t)self->count * (size_t)self->code->bytes;
-    if (handle_create(&self->handle, FMP_PLAIN, CELLS_AT + bytes) < 0)
-        return -1;
+    if (self->code != NULL)
+        return 0;
+    PyErr_Format(PyExc_TypeError, "%R has no typecode", ctype);
+    return -1;
+}
+
+/* The object of the handle is the value's memory, with the lock in it unless one is given. */
+static int
+furnish(SynchronizedObject *self, PyObject *ctype, PyObject *lock)
+{
     self->cells = (char *)self->handle.body + CELLS_AT;
     self->guard = &self->handle;
     self->reentrant = 1;
     self->ctype = Py_NewRef(ctype);
-    if (lock != Py_None && adopt_lock(self, lock) < 0)
+    return lock == Py_None ? 0 : adopt_lock(self, lock);
+}
+
+static int
+build(SynchronizedObject *self, PyObject *ctype, PyObject *lock, PyObject *initial)
+{
+    if (describe_cells(self, ctype) < 0)
+        return -1;
+    size_t bytes = (size_t)self->count * (size_t)self->code->bytes;
+    if (handle_create(&self->handle, FMP_PLAIN, CELLS_AT + bytes) < 0 || furnish(self, ctype, lock) < 0)
         return -1;
     return fill(self, initial);
 }
@@ -354,6 +365,58 @@ init(PyObject *op, PyObject *args, PyObject *kwargs)
     return 0;
 }
 
+/* ---- travelling ------------------------------------------------------------------------------ */
+
+/* Array types have no name to be pickled by: the type of the items and their number stand for one. */
+static PyObject *
+ctype_in_parts(SynchronizedObject *self)
+{
+    if (!PyObject_TypeCheck(self, self->handle.state->SynchronizedArray))
+        return PyTuple_Pack(2, self->ctype, Py_None);
+    PyObject *item = PyObject_GetAttrString(self->ctype, "_type_");
+    PyObject *parts = item == NULL ? NULL : Py_BuildValue("(On)", item, self->count);
+    Py_XDECREF(item);
+    return parts;
+}
+
+static PyObject *
+reduce(SynchronizedObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (check(self) < 0)
+        return NULL;
+    if (self->handle.object == NULL && handle_may_travel(&self->handle) < 0)
+        return NULL;
+    if (self->handle.object == NULL) /* on a ctypes object's memory */
+        return Py_BuildValue("(O(OO))", Py_TYPE(self), self->obj, self->lock);
+    PyObject *parts = ctype_in_parts(self), *extra = NULL;
+    if (parts != NULL)
+        extra = PyTuple_Pack(2, parts, self->guard == &self->handle ? Py_None : self->lock);
+    Py_XDECREF(parts);
+    return handle_reduce_with(&self->handle, extra);
+}
+
+static int
+arrange(SynchronizedObject *self, PyObject *extra)
+{
+    PyObject *item, *length, *lock;
+    if (!PyArg_ParseTuple(extra, "(OO)O:_attach", &item, &length, &lock))
+        return -1;
+    PyObject *ctype = length == Py_None ? Py_NewRef(item) : PyNumber_Multiply(item, length);
+    int rc = ctype == NULL || describe_cells(self, ctype) < 0 ? -1 : furnish(self, ctype, lock);
+    Py_XDECREF(ctype);
+    return rc;
+}
+
+static PyObject *
+attach(PyTypeObject *type, PyObject *args)
+{
+    PyObject *extra;
+    SynchronizedObject *self = (SynchronizedObject *)handle_attach(type, args, &extra);
+    if (self != NULL && arrange(self, extra) < 0)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
 /* ---- the type ------------------------------------------------------------------------------- */
 
 int
@@ -395,7 +458,7 @@ static PyMethodDef methods[] = {
      "get_lock($self, /)\n--\n\nThe lock that every access takes."},
     {"__enter__", (PyCFunction)enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
     {"__exit__", (PyCFunction)(void (*)(void))leave, METH_FASTCALL, "__exit__($self, /, *exc_info)\n--\n\n"},
-    {"__reduce__", handle_reduce, METH_NOARGS, NULL},
+    HANDLE_TRAVEL(reduce, attach),
     {"_allocate", allocate, METH_VARARGS | METH_CLASS,
      "_allocate($type, ctype, lock, initial, /)\n--\n\n"
      "On memory of its own. `ctype` has a typecode, or its items do; without a lock (None) the memory\n"

@@ -303,23 +303,23 @@ fmp_object_count(fmp_arena *a)
 
 /* ---- travelling ---------------------------------------------------------------------------------- */
 
-/* The object of that index and serial number, or NULL. The caller holds the lock. */
+/* The object that the ticket names, or NULL. The caller holds the lock. */
 static fmp_object *
-find(fmp_arena *a, fmp_object_table *t, uint32_t index, uint64_t serial)
+find(fmp_arena *a, fmp_object_table *t, fmp_ticket ticket)
 {
-    uint64_t entry = index < t->top ? fmp_load(&t->entries[index]) : 0;
+    uint64_t entry = ticket.index < t->top ? fmp_load(&t->entries[ticket.index]) : 0;
     fmp_object *o = exists(entry) ? object_of(a, entry) : NULL;
-    return o != NULL && o->serial == serial ? o : NULL;
+    return o != NULL && o->serial == ticket.serial ? o : NULL;
 }
 
 int
-fmp_object_attach(fmp_arena *a, uint32_t index, uint64_t serial, fmp_object **object)
+fmp_object_attach(fmp_arena *a, fmp_ticket ticket, fmp_object **object)
 {
     fmp_object_table *t = table_of(a);
     pthread_mutex_lock(&a->local);
     enter(a, t);
-    *object = find(a, t, index, serial);
-    int rc = *object == NULL ? FMP_EMPTY : take_hold(a, index);
+    *object = find(a, t, ticket);
+    int rc = *object == NULL ? FMP_EMPTY : take_hold(a, ticket.index);
     fmp_mutex_unlock(&t->lock);
     pthread_mutex_unlock(&a->local);
     return rc;
@@ -363,25 +363,25 @@ fmp_object_ship(fmp_object *o)
 }
 
 static void
-land(fmp_arena *a, fmp_object_table *t, uint32_t index, uint64_t serial)
+land(fmp_arena *a, fmp_object_table *t, fmp_ticket ticket)
 {
-    fmp_object *o = find(a, t, index, serial);
+    fmp_object *o = find(a, t, ticket);
     if (o == NULL || fmp_load(&o->in_flight) == 0)
         return;
     atomic_fetch_sub(&o->in_flight, 1);
-    destroy_if_free(a, t, index);
+    destroy_if_free(a, t, ticket.index);
 }
 
 void
-fmp_object_land(fmp_arena *a, uint32_t index, uint64_t serial)
+fmp_object_land(fmp_arena *a, fmp_ticket ticket)
 {
     fmp_object_table *t = table_of(a);
     if (destroying) {
-        land(a, t, index, serial);
+        land(a, t, ticket);
         return;
     }
     enter(a, t);
-    land(a, t, index, serial);
+    land(a, t, ticket);
     fmp_mutex_unlock(&t->lock);
 }
 

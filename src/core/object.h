@@ -76,6 +76,13 @@ typedef struct {
 
 extern const fmp_kind_ops fmp_kinds[FMP_KIND_COUNT];
 
+/* What names an object in a message. */
+typedef struct {
+    uint64_t serial;
+    uint32_t index;
+    uint32_t unused;
+} fmp_ticket;
+
 static inline void *
 fmp_object_body(fmp_object *o)
 {
@@ -95,8 +102,14 @@ int fmp_object_create(fmp_arena *a, fmp_kind kind, uint64_t bytes, fmp_object **
 void fmp_object_hold(fmp_arena *a, fmp_object *o);
 void fmp_object_drop(fmp_arena *a, fmp_object *o);
 
-/* A handle for the object of that index and serial number. FMP_EMPTY if it isn't any more; -ENOMEM. */
-int fmp_object_attach(fmp_arena *a, uint32_t index, uint64_t serial, fmp_object **object);
+static inline fmp_ticket
+fmp_object_ticket(const fmp_object *o)
+{
+    return (fmp_ticket){.serial = o->serial, .index = o->index};
+}
+
+/* A handle for the object that the ticket names. FMP_EMPTY if it isn't any more; -ENOMEM. */
+int fmp_object_attach(fmp_arena *a, fmp_ticket ticket, fmp_object **object);
 
 /* Reserve a slot for a child of this process that isn't forked by it: a promise. -EAGAIN. */
 int fmp_object_expect(fmp_arena *a, uint32_t *child);
@@ -110,7 +123,7 @@ void fmp_object_settle_in(fmp_arena *a);
 /* A message that carries the object, which this process holds, is on its way; it arrived or was dropped.
  * fmp_object_land may be called by a kind's destroy. */
 void fmp_object_ship(fmp_object *o);
-void fmp_object_land(fmp_arena *a, uint32_t index, uint64_t serial);
+void fmp_object_land(fmp_arena *a, fmp_ticket ticket);
 
 /* Clean up after all processes that are known to be dead. Cheap if there are none. */
 void fmp_object_sweep(fmp_arena *a);

@@ -63,6 +63,9 @@ int fmp_process_alive(pid_t pid, uint64_t stamp);
  * the kernel or a container refuses them. */
 int fmp_process_open(pid_t pid);
 
+/* Send a signal to the process of that descriptor; to the one of that id if there are no pidfds. */
+int fmp_process_signal(pid_t pid, int process, int signal);
+
 /* The calling thread, as the system numbers it: never 0, unique among living threads. */
 uint32_t fmp_thread_id(void);
 
@@ -98,6 +101,17 @@ ssize_t fmp_fd_write(int fd, const void *head, size_t head_bytes, const void *bo
 int fmp_fd_pair(int sockets[2], int duplex);
 
 void fmp_fd_close(int fd);
+
+/* ---- doorbell.c: a descriptor that other processes make readable -------------------------------- */
+
+/* A new one, close-on-exec. Who knows its name, never 0, may ring it. Returns the descriptor. */
+int fmp_doorbell_open(uint64_t *name);
+
+/* Make it readable; never blocks. -ECONNREFUSED if there is none of that name, as seen from here. */
+int fmp_doorbell_ring(uint64_t name);
+
+/* Make it unreadable again. */
+void fmp_doorbell_silence(int fd);
 
 /* ---- semaphore.c: semaphores that any process of the user can open by their name ------------- */
 

@@ -84,6 +84,16 @@ fmp_process_open(pid_t pid)
     return fd < 0 ? -errno : (int)fd;
 }
 
+int
+fmp_process_signal(pid_t pid, int process, int signal)
+{
+    if (syscall(SYS_pidfd_send_signal, process, signal, NULL, 0) == 0)
+        return 0;
+    if (errno != EBADF && errno != ENOSYS && errno != EPERM)
+        return -errno;
+    return kill(pid, signal) < 0 ? -errno : 0;
+}
+
 static _Thread_local uint32_t thread_id; /* 0 before it was asked for */
 
 static void
