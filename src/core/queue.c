@@ -44,6 +44,46 @@ fmp_queue_destroy(fmp_arena *a, void *body)
             fmp_heap_free(a, block);
         fmp_heap_free(a, ref);
     }
+    fmp_bell_destroy(a, &q->bell);
+}
+
+/* ---- what takers wait for -------------------------------------------------------------------- */
+
+static int
+has_items(void *arg)
+{
+    return fmp_queue_size(arg) != 0;
+}
+
+static void
+signal_items(fmp_arena *a, fmp_queue *q)
+{
+    fmp_ec_signal(&q->items, 1);
+    fmp_bell_signal(a, &q->bell, has_items, q);
+}
+
+int
+fmp_queue_poll(fmp_arena *a, fmp_queue *q, fmp_waiter *w)
+{
+    int rc = 0, waited = 0;
+    for (; rc == 0 && !has_items(q); waited = 1)
+        rc = fmp_ec_wait(a, &q->items, has_items, q, w);
+    if (waited && has_items(q))
+        fmp_ec_signal(&q->items, 1); /* it may have been a taker's wake-up */
+    return rc;
+}
+
+int
+fmp_queue_listen(fmp_arena *a, fmp_queue *q, fmp_ear *ear)
+{
+    return fmp_bell_listen(a, &q->bell, ear, has_items, q);
+}
+
+void
+fmp_queue_calm(fmp_arena *a, fmp_queue *q, const fmp_ear *ear)
+{
+    if (fmp_ear_valid(a, ear) && !has_items(q))
+        fmp_bell_calm(a, &q->bell, ear, has_items, q);
 }
 
 /* ---- parcels ------------------------------------------------------------------------------------- */
@@ -118,7 +158,7 @@ repair_tail(fmp_arena *a, fmp_queue *q)
     if (tail == NULL || node == NULL)
         return;
     append(a, q, tail, node);
-    fmp_ec_signal(&q->items, 1);
+    signal_items(a, q);
 }
 
 static void
@@ -148,17 +188,11 @@ fmp_queue_push(fmp_arena *a, fmp_queue *q, fmp_parcel *p, fmp_waiter *w, uint64_
         *number = node->number; /* it is the tail as long as the lock is held */
     }
     fmp_mutex_unlock(&q->tail_lock);
-    fmp_ec_signal(&q->items, 1);
+    signal_items(a, q);
     return tail == NULL ? -ENOMEM : 0;
 }
 
 /* ---- the head ------------------------------------------------------------------------------------------ */
-
-static int
-has_items(void *arg)
-{
-    return fmp_queue_size(arg) != 0;
-}
 
 static void
 count_taken(fmp_queue *q, const fmp_node *node)
@@ -309,6 +343,7 @@ fmp_queue_settle(fmp_arena *a, void *body)
         enter_head(a, q);
         fmp_mutex_unlock(&q->head_lock);
     }
+    fmp_bell_settle(a, &q->bell, has_items, q);
 }
 
 static int

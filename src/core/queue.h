@@ -30,7 +30,7 @@
 #ifndef FMP_QUEUE_H
 #define FMP_QUEUE_H
 
-#include "core/heap.h"
+#include "core/bell.h"
 
 #define FMP_MESSAGE_SHORT 448 /* with its node and the block's head 512 bytes: beyond that copying under
                                * the lock costs more than a second block */
@@ -59,10 +59,11 @@ typedef struct {
     _Atomic uint64_t pushed_bytes;
     _Alignas(FMP_CACHELINE) fmp_eventcount items; /* waited on by takers */
     fmp_eventcount space;                         /* by those who find it full */
-    fmp_eventcount idle;                          /* by those who wait for done == pushed */
+    fmp_bell bell;                                /* for takers who wait with a descriptor */
     uint64_t most;                                /* messages in it; 0 for no bound */
     uint64_t most_bytes;
-    _Atomic uint64_t done;
+    _Alignas(FMP_CACHELINE) _Atomic uint64_t done;
+    fmp_eventcount idle; /* waited on by those who wait for done == pushed */
 } fmp_queue;
 
 /* A message as its taker gets it: in `inside` if it is short, else in a block to be given back. */
@@ -101,6 +102,9 @@ int fmp_queue_push(fmp_arena *a, fmp_queue *q, fmp_parcel *p, fmp_waiter *w, uin
  * names a 64-bit word in the arena, or none (Q6). */
 int fmp_queue_take(fmp_arena *a, fmp_queue *q, fmp_waiter *w, fmp_ref receipt, fmp_message *m);
 
+/* Wait until there is a message: as fmp_queue_take, but it stays. */
+int fmp_queue_poll(fmp_arena *a, fmp_queue *q, fmp_waiter *w);
+
 /* After its contents are used. */
 void fmp_message_done(fmp_arena *a, fmp_message *m);
 
@@ -116,6 +120,12 @@ fmp_queue_full(fmp_queue *q)
 {
     return q->most != 0 && fmp_queue_size(q) >= q->most;
 }
+
+/* Make an ear (bell.h) whose descriptor is readable while there are messages. */
+int fmp_queue_listen(fmp_arena *a, fmp_queue *q, fmp_ear *ear);
+
+/* For a process that may have one, after it took a message or found none. */
+void fmp_queue_calm(fmp_arena *a, fmp_queue *q, const fmp_ear *ear);
 
 /* One task is finished: 0, or FMP_FULL if all are. */
 int fmp_queue_task_done(fmp_queue *q);

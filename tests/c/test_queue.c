@@ -264,6 +264,105 @@ a_join_ends_with_the_last_task(void)
     fake_futex.unsliced = 0;
 }
 
+static int
+readable(const fmp_ear *ear)
+{
+    return fmp_fd_wait_readable(ear->fd, FMP_NOW) == 0;
+}
+
+static void
+an_ear_hears_messages(void)
+{
+    begin(0, 0);
+    struct label l;
+    fmp_ear ear = {0};
+    fmp_queue_calm(a, q, &ear); /* of no ear */
+    push(10, (struct label){1, 0});
+    CHECK_EQ(fmp_queue_listen(a, q, &ear), 0);
+    CHECK(readable(&ear));
+    push(10, (struct label){1, 1});
+    for (int i = 0; i < 2; i++) {
+        CHECK(readable(&ear));
+        CHECK(try_take(&l));
+        fmp_queue_calm(a, q, &ear);
+    }
+    CHECK(!readable(&ear));
+    push(10, (struct label){1, 2});
+    CHECK(readable(&ear));
+    fmp_bell_leave(a, &q->bell, &ear);
+    fmp_object_drop(a, (fmp_object *)q - 1);
+    CHECK_EQ(check_blocks(), 0);
+}
+
+/* Q2: the one that arrives when its killed pusher's lock is taken is heard. */
+static void
+an_ear_hears_what_a_repair_brings(void)
+{
+    begin(0, 0);
+    fmp_ear ear = {0};
+    CHECK_EQ(fmp_queue_listen(a, q, &ear), 0);
+    fmp_parcel p = parcel(10, (struct label){1, 1});
+    q->adding = p.node;
+    atomic_store(&q->tail_lock.owner, check_dead());
+    fmp_object_sweep(a);
+    CHECK_EQ(fmp_queue_size(q), 1);
+    CHECK(readable(&ear));
+    fmp_bell_leave(a, &q->bell, &ear);
+}
+
+static void
+a_poll_takes_nothing(void)
+{
+    begin(0, 0);
+    fmp_waiter w = FMP_WAITER(FMP_NOW);
+    CHECK_EQ(fmp_queue_poll(a, q, &w), FMP_TIMEOUT);
+    push(10, (struct label){1, 1});
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(fmp_queue_poll(a, q, &w), 0);
+    CHECK_EQ(fmp_queue_size(q), 1);
+}
+
+static void
+poll_for_ever(void *arg)
+{
+    (void)arg;
+    fmp_waiter w = FMP_WAITER(FMP_FOREVER);
+    while (fmp_queue_poll(a, q, &w) == FMP_INTR)
+        ;
+}
+
+static void
+take_one(void *arg)
+{
+    struct label l;
+    CHECK(take_until(FMP_FOREVER, &l, NULL));
+    fmp_store((_Atomic int *)arg, 1);
+}
+
+/* One wake-up for each message: who polls passes it on to who takes. */
+static void
+who_polls_keeps_no_taker_asleep(void)
+{
+    for (int round = 0; round < 50; round++) {
+        begin(0, 0);
+        fake_futex.unsliced = 1;
+        _Atomic int taken = 0;
+        pthread_t pollers[2] = {check_thread(poll_for_ever, NULL), check_thread(poll_for_ever, NULL)};
+        UNTIL(ASLEEP(&q->items));
+        pthread_t taker = check_thread(take_one, (void *)&taken);
+        while (!fmp_load(&taken)) {
+            if (fmp_queue_size(q) == 0)
+                push(10, (struct label){1, 1});
+            sched_yield();
+        }
+        check_finish(taker);
+        push(10, (struct label){1, 2});
+        check_finish(pollers[0]);
+        check_finish(pollers[1]);
+        fake_futex.unsliced = 0;
+    }
+}
+
 static void
 two_views_share_the_queue(void)
 {
@@ -318,6 +417,24 @@ make(void *arg)
         push(some_size(&random), (struct label){maker, i});
 }
 
+/* Sleeps on a descriptor alone, without a deadline; never wakes in vain. */
+static void
+hear_and_take(void *arg)
+{
+    (void)arg;
+    fmp_ear ear = {0};
+    CHECK_EQ(fmp_queue_listen(a, q, &ear), 0);
+    struct label l = {0, 0};
+    while (l.maker != 99) {
+        CHECK_EQ(fmp_fd_wait_readable(ear.fd, FMP_FOREVER), 0);
+        CHECK(try_take(&l));
+        fmp_queue_calm(a, q, &ear);
+        atomic_fetch_add(&tally->sum, l.maker == 99 ? 0 : l.number);
+        atomic_fetch_add(&tally->taken, l.maker != 99);
+    }
+    fmp_bell_leave(a, &q->bell, &ear);
+}
+
 /* Until a message of maker 99 comes, which is put back for the others. */
 static void
 take(void *arg)
@@ -350,6 +467,22 @@ check_tally(void)
     CHECK_EQ(tally->sum, (uint64_t)MAKERS * EACH * (EACH - 1) / 2);
     CHECK_EQ(fmp_queue_size(q), 0);
     CHECK_EQ(check_blocks(), base);
+}
+
+static void
+processes_are_heard(void)
+{
+    begin(0, 0);
+    tally = check_shared(sizeof(*tally));
+    pid_t makers[MAKERS], taker = check_fork(hear_and_take, NULL, NULL);
+    for (uintptr_t i = 0; i < MAKERS; i++)
+        makers[i] = check_fork(make, (void *)i, NULL);
+    for (int i = 0; i < MAKERS; i++)
+        check_join(makers[i]);
+    push(8, (struct label){99, 0});
+    check_join(taker);
+    base += q->bell.places.off != 0;
+    check_tally();
 }
 
 static void
@@ -760,6 +893,8 @@ a_crowd_is_decimated(void)
 CHECK_MAIN(TEST(in_order_whatever_the_size), TEST(messages_are_numbered), TEST(what_is_not_sent_is_freed),
            TEST(bounded_by_count), TEST(bounded_by_bytes), TEST(destroyed_with_what_is_in_it),
            TEST(tasks_are_finished), TEST(a_join_ends_with_the_last_task), TEST(two_views_share_the_queue),
+           TEST(an_ear_hears_messages), TEST(an_ear_hears_what_a_repair_brings), TEST(a_poll_takes_nothing),
+           TEST(who_polls_keeps_no_taker_asleep), TEST(processes_are_heard),
            TEST(threads_unbounded), TEST(threads_bounded_by_count), TEST(threads_bounded_by_bytes),
            TEST(threads_bounded_by_both), TEST(processes_unbounded), TEST(processes_bounded_by_count),
            TEST(processes_bounded_by_bytes), TEST(a_message_that_was_being_added_arrives),
