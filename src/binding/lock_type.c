@@ -105,6 +105,14 @@ lock_locked(HandleObject *self, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(fmp_mutex_held(lock_mutex(self)));
 }
 
+static PyObject *
+lock_is_mine(HandleObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (handle_check(self) < 0)
+        return NULL;
+    return PyBool_FromLong(fmp_mutex_mine(self->arena, lock_mutex(self)));
+}
+
 /* "MainProcess", with "|" and the thread's name behind it if that isn't the main one's. */
 static PyObject *
 own_name(module_state *state)
@@ -155,6 +163,14 @@ lock_repr(PyObject *self)
     return result;
 }
 
+static PyObject *
+lock_count(HandleObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (handle_check(self) < 0)
+        return NULL;
+    return PyLong_FromLong(fmp_peek(&lock_mutex(self)->owner) == self->arena->self);
+}
+
 #define ACQUIRE_DOC                                                                                      \
     "acquire($self, /, block=True, timeout=None)\n--\n\n"                                                \
     "Take the lock; return whether it was taken within `timeout` seconds."
@@ -164,6 +180,9 @@ static PyMethodDef lock_methods[] = {
     {"release", (PyCFunction)lock_release, METH_NOARGS,
      "release($self, /)\n--\n\nLet the lock go, whoever took it. ValueError if nobody did."},
     {"locked", (PyCFunction)lock_locked, METH_NOARGS, "locked($self, /)\n--\n\nIs it taken, by anybody?"},
+    {"_is_mine", (PyCFunction)lock_is_mine, METH_NOARGS, "_is_mine($self, /)\n--\n\nDid this thread take it?"},
+    {"_count", (PyCFunction)lock_count, METH_NOARGS,
+     "_count($self, /)\n--\n\nHow often this process has acquired it."},
     {"__enter__", (PyCFunction)lock_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
     {"__exit__", (PyCFunction)(void (*)(void))lock_exit, METH_FASTCALL, "__exit__($self, /, *exc_info)\n--\n\n"},
     HANDLE_TRAVEL(handle_reduce, handle_attach_plain),
@@ -261,11 +280,23 @@ rlock_repr(PyObject *op)
     return result;
 }
 
+static PyObject *
+rlock_count(HandleObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (handle_check(self) < 0)
+        return NULL;
+    fmp_mutex *mutex = lock_mutex(self);
+    return PyLong_FromUnsignedLong(fmp_peek(&mutex->owner) == self->arena->self ? mutex->depth : 0);
+}
+
 static PyMethodDef rlock_methods[] = {
     {"acquire", (PyCFunction)(void (*)(void))rlock_acquire, METH_FASTCALL | METH_KEYWORDS, ACQUIRE_DOC},
     {"release", (PyCFunction)rlock_release, METH_NOARGS,
      "release($self, /)\n--\n\nUndo one acquire. AssertionError unless this thread holds the lock."},
     {"locked", (PyCFunction)lock_locked, METH_NOARGS, "locked($self, /)\n--\n\nIs it taken, by anybody?"},
+    {"_is_mine", (PyCFunction)lock_is_mine, METH_NOARGS, "_is_mine($self, /)\n--\n\nDid this thread take it?"},
+    {"_count", (PyCFunction)rlock_count, METH_NOARGS,
+     "_count($self, /)\n--\n\nHow often this process has acquired it."},
     {"__enter__", (PyCFunction)rlock_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
     {"__exit__", (PyCFunction)(void (*)(void))rlock_exit, METH_FASTCALL, "__exit__($self, /, *exc_info)\n--\n\n"},
     HANDLE_TRAVEL(handle_reduce, handle_attach_plain),

@@ -106,6 +106,12 @@ sem_locked(HandleObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+sem_maxvalue(HandleObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return handle_check(self) < 0 ? NULL : PyLong_FromUnsignedLong(sem_of(self)->max);
+}
+
+static PyObject *
 semaphore_repr(PyObject *op)
 {
     HandleObject *self = (HandleObject *)op;
@@ -128,6 +134,7 @@ static PyMethodDef methods[] = {
      "release($self, /)\n--\n\nGive a permit back. ValueError beyond the bound."},
     {"get_value", (PyCFunction)sem_get_value, METH_NOARGS, "get_value($self, /)\n--\n\nPermits to be had now."},
     {"locked", (PyCFunction)sem_locked, METH_NOARGS, "locked($self, /)\n--\n\nIs there no permit to be had?"},
+    {"_maxvalue", (PyCFunction)sem_maxvalue, METH_NOARGS, "_maxvalue($self, /)\n--\n\nThe bound of its value."},
     {"__enter__", (PyCFunction)sem_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
     {"__exit__", (PyCFunction)(void (*)(void))sem_exit, METH_FASTCALL, "__exit__($self, /, *exc_info)\n--\n\n"},
     HANDLE_TRAVEL(handle_reduce, handle_attach_plain),
