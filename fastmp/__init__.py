@@ -97,14 +97,19 @@ SUBWARNING = 25
 
 _SUBMODULES = frozenset(
     {
+        "_by_value",
         "_classic_queue",
         "_multiprocessing",
         "connection",
         "dummy",
+        "forkserver",
         "heap",
         "managers",
         "pool",
         "popen_fork",
+        "popen_forkserver",
+        "popen_spawn_posix",
+        "popen_spawn_win32",
         "queues",
         "reduction",
         "resource_sharer",

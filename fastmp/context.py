@@ -8,12 +8,13 @@ something in it. `fastmp.queues` is that use: the package loads its submodules a
 from __future__ import annotations
 
 import os
+import sys
 
 import fastmp
 
 from . import _core, process
 from ._core import AuthenticationError, BufferTooShort, ProcessError, TimeoutError
-from ._launch.fork import Popen as _ForkPopen
+from ._launch import fork as _fork
 from ._spawning import assert_spawning, get_spawning_popen, set_spawning_popen
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -153,7 +154,9 @@ class BaseContext:
         )
 
     def freeze_support(self) -> None:
-        """In the child of a frozen program: become that child. Forked children need nothing."""
+        """In a frozen program that was run to become a child: become that child."""
+        if getattr(sys, "frozen", False):
+            fastmp.spawn.freeze_support()
 
     def get_logger(self) -> logging.Logger:
         """The package's logger, made at the first call."""
@@ -171,22 +174,19 @@ class BaseContext:
         """The interpreter that runs processes which are not forked."""
         fastmp.spawn.set_executable(executable)
 
-    def set_forkserver_preload(self, module_names: Sequence[str]) -> None:
-        """Modules that a fork server imports before its first fork. Under `fork` children have what
-        their parent has, so there is nothing to load."""
-        if not all(isinstance(name, str) for name in module_names):
-            raise TypeError("module_names must be a list of strings")
+    def set_forkserver_preload(self, module_names: Sequence[str], *, on_error: str = "ignore") -> None:
+        """Modules that the fork server imports when it starts. If one can't be imported: `ignore` it, `warn`,
+        or `fail` to start."""
+        fastmp.forkserver.set_forkserver_preload(module_names, on_error=on_error)
 
     def get_context(self, method: str | None = None) -> BaseContext:
         """The context of a start method; without one, this context."""
         if method is None:
             return self
         try:
-            context = _concrete_contexts[method]
+            return _concrete_contexts[method]
         except KeyError:
             raise ValueError(f"cannot find context for {method!r}") from None
-        context._check_available()
-        return context
 
     def get_start_method(self, allow_none: bool = False) -> str | None:
         """The name of the context's start method."""
@@ -206,8 +206,6 @@ class BaseContext:
         global _reducer
         _reducer = reduction
 
-    def _check_available(self) -> None:
-        pass
 
 
 class Process(process.BaseProcess):
@@ -227,7 +225,7 @@ class ForkProcess(process.BaseProcess):
 
     @staticmethod
     def _Popen(process_obj: process.BaseProcess) -> Any:
-        return _ForkPopen(process_obj)
+        return _fork.Popen(process_obj)
 
     @staticmethod
     def _after_fork() -> None:
@@ -235,20 +233,33 @@ class ForkProcess(process.BaseProcess):
         process.BaseProcess._after_fork()
 
 
-class _NotYet(process.BaseProcess):
-    """A process of a start method that this version does not have."""
+class SpawnProcess(process.BaseProcess):
+    """A new interpreter."""
+
+    _start_method = "spawn"
 
     @staticmethod
     def _Popen(process_obj: process.BaseProcess) -> Any:
-        raise ValueError(_only_fork(process_obj._start_method))
+        return fastmp.popen_spawn_posix.Popen(process_obj)
+
+    @staticmethod
+    def _after_fork() -> None:
+        _force_start_method("spawn")
 
 
-class SpawnProcess(_NotYet):
-    _start_method = "spawn"
+class ForkServerProcess(process.BaseProcess):
+    """A copy of the fork server."""
 
-
-class ForkServerProcess(_NotYet):
     _start_method = "forkserver"
+
+    @staticmethod
+    def _Popen(process_obj: process.BaseProcess) -> Any:
+        return fastmp.popen_forkserver.Popen(process_obj)
+
+    @staticmethod
+    def _after_fork() -> None:
+        _force_start_method("forkserver")
+        process.BaseProcess._after_fork()
 
 
 class ForkContext(BaseContext):
@@ -259,27 +270,17 @@ class ForkContext(BaseContext):
 
 
 class SpawnContext(BaseContext):
-    """Children are new interpreters. Not in this version."""
+    """Children are new interpreters."""
 
     _name = "spawn"
     Process = SpawnProcess
 
-    def _check_available(self) -> None:
-        raise ValueError(_only_fork(self._name))
-
 
 class ForkServerContext(BaseContext):
-    """Children are copies of a small server. Not in this version."""
+    """Children are copies of a small server."""
 
     _name = "forkserver"
     Process = ForkServerProcess
-
-    def _check_available(self) -> None:
-        raise ValueError(_only_fork(self._name))
-
-
-def _only_fork(method: str | None) -> str:
-    return f"cannot find context for {method!r}: this version of fastmp has only 'fork'"
 
 
 class DefaultContext(BaseContext):
@@ -314,7 +315,8 @@ class DefaultContext(BaseContext):
 
     def get_all_start_methods(self) -> list[str]:
         """The start methods there are, the default one first."""
-        return ["fork"]
+        default = self._default_context._name
+        return [default, *(name for name in _concrete_contexts if name != default)]
 
 
 _reducer: ModuleType | type | None = None
@@ -323,7 +325,7 @@ _concrete_contexts: dict[str, BaseContext] = {
     "spawn": SpawnContext(),
     "forkserver": ForkServerContext(),
 }
-_default_context = DefaultContext(_concrete_contexts["fork"])
+_default_context = DefaultContext(_concrete_contexts["fork" if sys.version_info < (3, 14) else "forkserver"])
 
 
 def _force_start_method(method: str) -> None:

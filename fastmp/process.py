@@ -21,7 +21,7 @@ import threading
 import time
 from _weakrefset import WeakSet
 
-from . import _core, _logging
+from . import _beside, _core, _logging
 from ._finalize import _afterfork_registry, _finalizer_registry, run_after_forkers, run_finalizers
 from ._spawning import get_spawning_popen
 
@@ -282,6 +282,7 @@ class BaseProcess:
                 exitcode = 0
             finally:
                 _exit_function()
+                _beside.finish()
         except SystemExit as e:
             exitcode = _exit_status(e.code)
         except BaseException:
@@ -301,6 +302,7 @@ class BaseProcess:
             _finalizer_registry.clear()
         if _afterfork_registry:
             run_after_forkers(_logging.info)
+        _beside.after_fork()
 
 
 class AuthenticationString(bytes):

@@ -109,6 +109,11 @@ def dumps(obj: Any) -> bytes:
 loads = pickle.loads
 
 
+def dumps_for_child(obj: Any) -> bytes:
+    """The pickle of an argument of a process that is being spawned."""
+    return dumps(obj)
+
+
 class ForkingPickler(pickle.Pickler):
     """A pickler that knows the registered reducers."""
 

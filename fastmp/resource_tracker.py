@@ -30,8 +30,9 @@ from _posixshmem import shm_unlink  # type: ignore[import-not-found]
 from collections import deque
 from collections.abc import Callable
 from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+from typing import Any
 
-from . import spawn, util
+from . import reduction, spawn, util
 
 __all__ = ["ensure_running", "getfd", "register", "unregister"]
 
@@ -161,6 +162,18 @@ class ResourceTracker:
         self._busy = False
         self._waiting.clear()
         self._pid = self._exitcode = None
+
+
+def get_state() -> Any:
+    """What a child that is being spawned needs to share this process's tracker."""
+    fd = _resource_tracker._fd
+    return None if fd is None else reduction.DupFd(fd)
+
+
+def set_state(state: Any) -> None:
+    """In the child: what its parent's get_state() gave."""
+    if state is not None:
+        _resource_tracker._fd = state.detach()
 
 
 def launched_here() -> bool:

@@ -31,7 +31,8 @@ class Popen:
     def _launch(self, process_obj: BaseProcess) -> None:
         child = _core.fork()
         if child is None:
-            _live(process_obj)
+            atexit._clear()
+            live(process_obj._bootstrap)
         self._child = child
         self.pid = child.pid
         self.sentinel = child.sentinel
@@ -71,12 +72,11 @@ class Popen:
             self.finalizer()
 
 
-def _live(process_obj: BaseProcess) -> NoReturn:
+def live(bootstrap: Callable[[], int]) -> NoReturn:
     """The child, until its end. Whatever happens, it does not return into its parent's program."""
     code = 1
     try:
-        atexit._clear()
-        code = process_obj._bootstrap()
+        code = bootstrap()
     finally:
         try:
             atexit._run_exitfuncs()
