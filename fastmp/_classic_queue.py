@@ -105,11 +105,13 @@ class Reporting(_Hooked):
 
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
         try:
-            message = ForkingPickler.dumps(obj)
+            super().put(obj, block, timeout)  # type: ignore[misc]
+        except Full:
+            raise
         except Exception as e:
+            if self.closed:  # type: ignore[attr-defined]
+                raise
             self._on_queue_feeder_error(e, obj)
-        else:
-            self.put_bytes(message, block, timeout)  # type: ignore[attr-defined]
 
 
 class _Pickled:

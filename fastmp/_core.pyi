@@ -248,6 +248,17 @@ class MessageQueue:
     def close(self) -> None: ...
     @property
     def closed(self) -> bool: ...
+    def _ready(self, timeout: float | None = 0.0) -> bool:
+        """Is there something to get, within the timeout?"""
+    def _fileno(self) -> int:
+        """A descriptor of this process, made when it is first asked for, which is readable while there is
+        something to get. When others get as well it may be readable in vain, until this process looks."""
+    def _shut(self, reader: bool, writer: bool, /) -> None:
+        """This process gets no more, puts no more: OSError."""
+    @property
+    def _reader_closed(self) -> bool: ...
+    @property
+    def _writer_closed(self) -> bool: ...
 
 # ---- pools ----------------------------------------------------------------------------------------
 

@@ -4,6 +4,11 @@ An item is pickled by the caller of put, straight into shared memory: errors are
 feeds anything, the item outlives its producer, and what was put can be got at once. put and get are the
 methods of the C type, with no Python in between.
 
+Programs reach for the ends of the pipe that a queue of the standard library has. `_reader` and `_writer`
+are views of the queue that answer as those would. A process gets a descriptor for the queue when it asks
+for `_reader.fileno()`: readable while there is something to get, in `connection.wait` and in event loops.
+Where several processes get from one queue, another one may be quicker: then it was readable in vain.
+
 Subclasses that take a classic queue apart get one: see _classic_queue.
 """
 
@@ -25,6 +30,8 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from typing import Any, ClassVar, Generic, TypeVar
 
+    from _typeshed import ReadableBuffer
+
     _T = TypeVar("_T")
 
     class _MessageQueue(MessageQueue, Generic[_T]): ...
@@ -38,10 +45,83 @@ __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue", "_sentinel"
 _SIMPLE_BYTES = 1 << 20  # what may be in flight in a SimpleQueue; as with a pipe, a fast writer waits
 
 
+class _End:
+    """What `_reader` and `_writer` have in common; all that they know is in the queue."""
+
+    __slots__ = ("_queue",)
+
+    def __init__(self, queue: _Queue[Any]) -> None:
+        self._queue = queue
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and other._queue is self._queue
+
+    def __hash__(self) -> int:
+        return hash((type(self), id(self._queue)))
+
+
+class _Reader(_End):
+    """The end to get from, like a Connection that only receives."""
+
+    __slots__ = ()
+    readable, writable = True, False
+
+    @property
+    def closed(self) -> bool:
+        return self._queue._reader_closed
+
+    def close(self) -> None:
+        self._queue._shut(True, False)
+
+    def fileno(self) -> int:
+        return self._queue._fileno()
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        return self._queue._ready(timeout)
+
+    def recv(self) -> Any:
+        return self._queue.get()
+
+    def recv_bytes(self) -> bytes:
+        return self._queue.get_bytes()
+
+
+class _Writer(_End):
+    """The end to put into, like a Connection that only sends; it has no descriptor."""
+
+    __slots__ = ()
+    readable, writable = False, True
+
+    @property
+    def closed(self) -> bool:
+        return self._queue._writer_closed
+
+    def close(self) -> None:
+        self._queue._shut(False, True)
+
+    def send(self, obj: Any) -> None:
+        self._queue.put(obj)
+
+    def send_bytes(self, buf: ReadableBuffer) -> None:
+        self._queue.put_bytes(buf)
+
+
+class _Part:
+    """An attribute that is made whenever it is looked up, and may be set."""
+
+    def __init__(self, make: type[_End]) -> None:
+        self._make = make
+
+    def __get__(self, queue: _Queue[Any] | None, owner: type) -> Any:
+        return self if queue is None else self._make(queue)
+
+
 class _Queue(_MessageQueue[_T]):
     """What the queues have in common: queues for any number of producers and consumers."""
 
     _classic: ClassVar[type]
+    _reader = _Part(_Reader)
+    _writer = _Part(_Writer)
 
     if not TYPE_CHECKING:
         __class_getitem__ = classmethod(types.GenericAlias)
@@ -77,6 +157,10 @@ class Queue(_Queue[_T]):
     def cancel_join_thread(self) -> None:
         """There is no thread that the exit of this process would wait for."""
 
+    def _terminate_broken(self) -> None:
+        """The other side is gone: what is in the queue is for nobody."""
+        self.close()
+
     @staticmethod
     def _on_queue_feeder_error(e: BaseException, obj: Any) -> None:
         """Called with what cannot be pickled, if a subclass overrides it; otherwise put raises."""
@@ -99,10 +183,4 @@ class SimpleQueue(_Queue[_T]):
 
     def close(self) -> None:
         """This process uses it no more."""
-        super().close()
-        # Instead of the ValueError of a Queue, and of its answer if it was never used.
-        self.put = self.get = self.empty = _refuse  # type: ignore[method-assign]
-
-
-def _refuse(*args: Any, **kwargs: Any) -> Any:
-    raise OSError("handle is closed")
+        self._shut(True, True)

@@ -27,7 +27,7 @@
 typedef struct {
     HandleObject handle;
     PyObject *entries;
-    PyObject *unread;     /* messages whose unpickling was interrupted: (number, kind, bytes) */
+    PyObject *unread;     /* messages whose unpickling was interrupted: struct letter as bytes */
     PyObject *broken_off; /* tokens of guarded calls that raised */
     int bell;
     uint32_t seat; /* this process's, if it is a worker */
@@ -105,26 +105,6 @@ check(BoardObject *self)
 
 /* ---- messages ----------------------------------------------------------------------------------- */
 
-/* A message of obj's pickle, behind `head_bytes` at *head: 0, or -1 with an exception. */
-static int
-pack(BoardObject *self, const void *head, size_t head_bytes, PyObject *obj, uint32_t kind, fmp_parcel *p)
-{
-    module_state *state = self->handle.state;
-    Py_buffer contents;
-    if (codec_encode(state, obj, &contents) < 0)
-        return -1;
-    int rc = fmp_queue_prepare(self->handle.arena, head_bytes + (uint64_t)contents.len, kind, p);
-    if (rc == 0) {
-        codec_copy(p->data, head, head_bytes);
-        codec_copy((char *)p->data + head_bytes, contents.buf, (size_t)contents.len);
-    }
-    else {
-        raise_rc(state, rc);
-    }
-    PyBuffer_Release(&contents);
-    return rc == 0 ? 0 : -1;
-}
-
 static int
 ring(BoardObject *self)
 {
@@ -141,7 +121,7 @@ report(BoardObject *self, uint64_t number, unsigned kind, PyObject *obj)
 {
     fmp_parcel parcel;
     int loud = 0;
-    if (pack(self, &number, sizeof(number), obj, kind, &parcel) < 0)
+    if (codec_pack(self->handle.state, self->handle.arena, &number, sizeof(number), obj, kind, &parcel) < 0)
         return -1;
     int rc = fmp_board_report(self->handle.arena, board_of(self), &parcel, &loud);
     if (rc == 0)
@@ -186,7 +166,7 @@ board_put(BoardObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *
     fmp_parcel parcel;
     uint64_t number;
     if (check(self) < 0 || args_parse(&spec, args, nargs, kwnames, given) < 0 || check_entry(given[1]) < 0 ||
-        pack(self, NULL, 0, given[0], 0, &parcel) < 0)
+        codec_pack(self->handle.state, self->handle.arena, NULL, 0, given[0], 0, &parcel) < 0)
         return NULL;
     int rc = fmp_board_put(self->handle.arena, board_of(self), &parcel, &number);
     if (rc != 0) {
@@ -237,9 +217,11 @@ unreadable(void)
 
 /* Put a result where its entry says: a new reference to the owner, or NULL with an exception. */
 static PyObject *
-deliver(BoardObject *self, PyObject *entry, int kind, const void *data, Py_ssize_t bytes)
+deliver(BoardObject *self, PyObject *entry, const fmp_message *m)
 {
-    PyObject *value = codec_decode(self->handle.state, data, bytes);
+    int kind = (int)m->kind;
+    PyObject *value = codec_decode(self->handle.state, (const char *)m->data + sizeof(uint64_t),
+                                   (Py_ssize_t)(m->bytes - sizeof(uint64_t)));
     if (value == NULL) {
         value = unreadable();
         kind = UNREADABLE;
@@ -254,55 +236,63 @@ deliver(BoardObject *self, PyObject *entry, int kind, const void *data, Py_ssize
     return rc < 0 ? NULL : Py_NewRef(PyTuple_GET_ITEM(entry, 2));
 }
 
-/* Keep a message for the next time, and the exception set. */
-static void
-keep(BoardObject *self, PyObject *entry, uint64_t number, int kind, const void *data, Py_ssize_t bytes)
+/* A message whose unpickling was interrupted, as it is kept in `unread`: a bytes object of this. */
+struct letter {
+    fmp_message message;
+    uint32_t owner; /* the process that took it: its forked children have no part in it */
+};
+
+/* Keep a message for the next time, and the exception set: 0, or -1 if there is no memory for it. */
+static int
+keep(BoardObject *self, PyObject *entry, uint64_t number, const fmp_message *m)
 {
     PyObject *raised = PyErr_GetRaisedException();
-    PyObject *message = Py_BuildValue("(Kiy#)", (unsigned long long)number, kind, (const char *)data, bytes);
-    if (message == NULL || enter(self, number, entry) < 0 || PyList_Append(self->unread, message) < 0)
-        PyErr_Clear(); /* no memory for it: the exception is what counts */
-    Py_XDECREF(message);
-    PyErr_SetRaisedException(raised);
+    struct letter letter = {.message = *m, .owner = self->handle.arena->self};
+    PyObject *kept = PyBytes_FromStringAndSize((const char *)&letter, sizeof(letter));
+    int rc = kept == NULL ? -1 : enter(self, number, entry);
+    if (rc == 0)
+        rc = PyList_Append(self->unread, kept);
+    Py_XDECREF(kept);
+    PyErr_SetRaisedException(raised); /* in place of a MemoryError: it is what counts */
+    return rc;
 }
 
-/* Deliver the result of task `number`. The owner; NULL with an exception, or without one if the task is
- * not out. */
+/* Deliver a result. The owner; NULL with an exception, or without one if its task is not out. */
 static PyObject *
-receive(BoardObject *self, uint64_t number, int kind, const void *data, Py_ssize_t bytes)
-{
-    PyObject *entry = leave(self, number);
-    if (entry == NULL)
-        return NULL;
-    PyObject *owner = deliver(self, entry, kind, data, bytes);
-    if (owner == NULL)
-        keep(self, entry, number, kind, data, bytes);
-    Py_DECREF(entry);
-    return owner;
-}
-
-static PyObject *
-receive_message(BoardObject *self, const fmp_message *m)
+receive(BoardObject *self, fmp_message *m)
 {
     uint64_t number;
     memcpy(&number, m->data, sizeof(number));
-    return receive(self, number, (int)m->kind, (const char *)m->data + sizeof(number),
-                   (Py_ssize_t)(m->bytes - sizeof(number)));
+    PyObject *entry = leave(self, number);
+    PyObject *owner = entry == NULL ? NULL : deliver(self, entry, m);
+    if (entry == NULL || owner != NULL || keep(self, entry, number, m) < 0)
+        fmp_message_done(self->handle.arena, m);
+    Py_XDECREF(entry);
+    return owner;
 }
 
-static PyObject *
-receive_unread(BoardObject *self)
+/* Take the first message out of `unread`: false, without an exception, if it isn't this process's. */
+static int
+take_unread(BoardObject *self, fmp_message *m)
 {
-    unsigned long long number;
-    int kind;
-    const char *data;
-    Py_ssize_t bytes;
-    PyObject *owner = NULL, *message = Py_NewRef(PyList_GET_ITEM(self->unread, 0));
-    if (PyList_SetSlice(self->unread, 0, 1, NULL) == 0 &&
-        PyArg_ParseTuple(message, "Kiy#", &number, &kind, &data, &bytes))
-        owner = receive(self, number, kind, data, bytes);
-    Py_DECREF(message);
-    return owner;
+    struct letter letter;
+    memcpy(&letter, PyBytes_AsString(PyList_GET_ITEM(self->unread, 0)), sizeof(letter));
+    *m = letter.message;
+    m->data = m->block.off == 0 ? m->inside : fmp_heap_at(self->handle.arena, m->block);
+    if (PyList_SetSlice(self->unread, 0, 1, NULL) < 0)
+        PyErr_Clear();
+    return letter.owner == self->handle.arena->self && m->data != NULL;
+}
+
+static void
+drop_unread(BoardObject *self)
+{
+    fmp_message m;
+    while (self->unread != NULL && PyList_GET_SIZE(self->unread) != 0) {
+        if (take_unread(self, &m))
+            fmp_message_done(self->handle.arena, &m);
+    }
+    Py_CLEAR(self->unread);
 }
 
 static int
@@ -316,7 +306,7 @@ static PyObject *
 board_collect(BoardObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const args_spec spec = {"collect", {"timeout"}, 0};
-    PyObject *timeout, *owner;
+    PyObject *timeout, *owner = NULL;
     struct transfer t;
     fmp_time until;
     int rc;
@@ -324,7 +314,8 @@ board_collect(BoardObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
         args_deadline(timeout, &until) < 0)
         return NULL;
     if (PyList_GET_SIZE(self->unread) != 0) {
-        owner = receive_unread(self);
+        if (take_unread(self, &t.message))
+            owner = receive(self, &t.message);
     }
     else {
         t.self = self;
@@ -334,8 +325,7 @@ board_collect(BoardObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
             Py_RETURN_NONE;
         if (rc != 0)
             return raise_rc(self->handle.state, rc);
-        owner = receive_message(self, &t.message);
-        fmp_message_done(self->handle.arena, &t.message);
+        owner = receive(self, &t.message);
     }
     if (owner == NULL && !PyErr_Occurred())
         Py_RETURN_NONE;
@@ -563,7 +553,7 @@ board_dealloc(PyObject *op)
     PyObject_GC_UnTrack(op);
     close_bell(self);
     Py_CLEAR(self->entries);
-    Py_CLEAR(self->unread);
+    drop_unread(self);
     Py_CLEAR(self->broken_off);
     handle_dealloc(op);
 }

@@ -33,6 +33,39 @@ codec_copy(void *to, const void *from, size_t bytes)
     Py_END_ALLOW_THREADS
 }
 
+/* Fill a parcel with the contents and the cargo, which is the parcel's then. */
+static int
+fill(fmp_arena *a, const void *head, size_t head_bytes, const Py_buffer *contents, const handle_cargo *cargo,
+     uint32_t kind, fmp_parcel *p)
+{
+    int rc = fmp_queue_prepare(a, head_bytes + (uint64_t)contents->len, cargo->count, kind, p);
+    if (rc < 0)
+        return rc;
+    codec_copy(p->data, head, head_bytes);
+    codec_copy((char *)p->data + head_bytes, contents->buf, (size_t)contents->len);
+    codec_copy(p->tickets, cargo->tickets, cargo->count * sizeof(*cargo->tickets));
+    return 0;
+}
+
+int
+codec_pack(module_state *state, fmp_arena *a, const void *head, size_t head_bytes, PyObject *obj, uint32_t kind,
+           fmp_parcel *p)
+{
+    handle_cargo cargo;
+    Py_buffer contents;
+    handle_cargo_begin(&cargo, 0);
+    int rc = codec_encode(state, obj, &contents);
+    handle_cargo_end(&cargo);
+    if (rc == 0) {
+        rc = fill(a, head, head_bytes, &contents, &cargo, kind, p);
+        PyBuffer_Release(&contents);
+        if (rc < 0)
+            raise_rc(state, rc);
+    }
+    (rc == 0 ? handle_cargo_sent : handle_cargo_drop)(&cargo);
+    return rc == 0 ? 0 : -1;
+}
+
 PyObject *
 codec_decode(module_state *state, const void *data, Py_ssize_t bytes)
 {

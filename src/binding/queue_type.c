@@ -1,5 +1,8 @@
 /* queue_type.c: MessageQueue, the core of Queue, JoinableQueue and SimpleQueue.
  *
+ * Most queues need no descriptor. One that is to be waited for together with others gets an ear (bell.h) in
+ * the process that asks; it is silenced here, when a get or a look leaves the queue empty.
+ *
  * put pickles in the caller's thread, straight before the message is sent, so errors are raised where
  * they happen; there is no feeder thread, and what was put stays in the arena whatever becomes of the
  * process that put it. */
@@ -7,9 +10,13 @@
 #include "binding/handle.h"
 #include "core/queue.h"
 
+/* What this process has closed of a queue: one of its ends, or the queue, and then both ends. */
+enum { READER = 1, WRITER = 2, QUEUE = 4 };
+
 typedef struct {
     HandleObject handle;
-    char closed; /* by this process */
+    unsigned closed;
+    fmp_ear ear; /* once somebody asked for the descriptor */
 } QueueObject;
 
 static fmp_queue *
@@ -18,12 +25,21 @@ queue_of(QueueObject *self)
     return self->handle.body;
 }
 
+/* Give up the ear, or a parent's. */
+static void
+stop_listening(QueueObject *self)
+{
+    if (self->ear.name != 0)
+        fmp_bell_leave(self->handle.arena, &queue_of(self)->bell, &self->ear);
+}
+
 static int
 queue_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"maxsize", "maxbytes", NULL};
     QueueObject *self = (QueueObject *)op;
     Py_ssize_t maxsize = 0, maxbytes = 0;
+    stop_listening(self);
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|nn", names, &maxsize, &maxbytes) ||
         handle_create(&self->handle, FMP_QUEUE, sizeof(fmp_queue)) < 0)
         return -1;
@@ -37,13 +53,16 @@ queue_init(PyObject *op, PyObject *args, PyObject *kwargs)
 }
 
 static int
-check_open(QueueObject *self)
+check_open(QueueObject *self, unsigned end)
 {
     if (handle_check(&self->handle) < 0)
         return -1;
-    if (!self->closed)
+    if (!(self->closed & (end | QUEUE)))
         return 0;
-    PyErr_Format(PyExc_ValueError, "Queue %R is closed", self);
+    if (self->closed & QUEUE)
+        PyErr_Format(PyExc_ValueError, "Queue %R is closed", self);
+    else
+        PyErr_SetString(PyExc_OSError, "handle is closed");
     return -1;
 }
 
@@ -63,28 +82,21 @@ push_blocking(void *arg, fmp_waiter *w)
     return fmp_queue_push(t->self->handle.arena, queue_of(t->self), &t->parcel, w, &t->number);
 }
 
-/* Send a message: its number, or 0 with an exception. */
+/* Send the parcel: its number, or 0 with an exception, and it is gone. */
 static uint64_t
-send_contents(QueueObject *self, const Py_buffer *contents, uint32_t kind, fmp_time until)
+send(struct transfer *t, fmp_time until)
 {
-    struct transfer t = {.self = self};
-    fmp_arena *a = self->handle.arena;
-    module_state *state = self->handle.state;
-    int rc = fmp_queue_prepare(a, (uint64_t)contents->len, kind, &t.parcel);
-    if (rc < 0) {
-        raise_rc(state, rc);
-        return 0;
-    }
-    codec_copy(t.parcel.data, contents->buf, (size_t)contents->len);
-    if (try_then_wait(push_blocking, &t, until, &rc) == 0) {
+    module_state *state = t->self->handle.state;
+    int rc;
+    if (try_then_wait(push_blocking, t, until, &rc) == 0) {
         if (rc == 0)
-            return t.number;
+            return t->number;
         if (rc == FMP_TIMEOUT)
             PyErr_SetNone(state->Full);
         else
             raise_rc(state, rc);
     }
-    fmp_queue_discard(a, &t.parcel);
+    fmp_queue_discard(t->self->handle.arena, &t->parcel);
     return 0;
 }
 
@@ -92,15 +104,13 @@ static PyObject *
 queue_put(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const args_spec spec = {"put", {"obj", "block", "timeout"}, 1};
+    struct transfer t = {.self = self};
     PyObject *given[3];
     fmp_time until;
-    Py_buffer contents;
-    if (check_open(self) < 0 || args_parse(&spec, args, nargs, kwnames, given) < 0 ||
-        args_block(given[1], given[2], &until) < 0 || codec_encode(self->handle.state, given[0], &contents) < 0)
-        return NULL;
-    uint64_t number = send_contents(self, &contents, MESSAGE_PICKLE, until);
-    PyBuffer_Release(&contents);
-    if (number == 0)
+    if (check_open(self, WRITER) < 0 || args_parse(&spec, args, nargs, kwnames, given) < 0 ||
+        args_block(given[1], given[2], &until) < 0 ||
+        codec_pack(self->handle.state, self->handle.arena, NULL, 0, given[0], MESSAGE_PICKLE, &t.parcel) < 0 ||
+        send(&t, until) == 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -109,14 +119,20 @@ static PyObject *
 queue_put_bytes(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const args_spec spec = {"put_bytes", {"buf", "block", "timeout"}, 1};
+    struct transfer t = {.self = self};
     PyObject *given[3];
     fmp_time until;
     Py_buffer contents;
-    if (check_open(self) < 0 || args_parse(&spec, args, nargs, kwnames, given) < 0 ||
+    if (check_open(self, WRITER) < 0 || args_parse(&spec, args, nargs, kwnames, given) < 0 ||
         args_block(given[1], given[2], &until) < 0 || PyObject_GetBuffer(given[0], &contents, PyBUF_SIMPLE) < 0)
         return NULL;
-    uint64_t number = send_contents(self, &contents, MESSAGE_BYTES, until);
+    int rc = fmp_queue_prepare(self->handle.arena, (uint64_t)contents.len, 0, MESSAGE_BYTES, &t.parcel);
+    if (rc == 0)
+        codec_copy(t.parcel.data, contents.buf, (size_t)contents.len);
     PyBuffer_Release(&contents);
+    if (rc < 0)
+        return raise_rc(self->handle.state, rc);
+    uint64_t number = send(&t, until);
     return number == 0 ? NULL : PyLong_FromUnsignedLongLong(number);
 }
 
@@ -127,6 +143,14 @@ take_blocking(void *arg, fmp_waiter *w)
 {
     struct transfer *t = arg;
     return fmp_queue_take(t->self->handle.arena, queue_of(t->self), w, FMP_REF_NONE, &t->message);
+}
+
+/* The ear of this process is told that a message was taken, or that there is none. */
+static void
+calm(QueueObject *self)
+{
+    if (self->ear.name != 0)
+        fmp_queue_calm(self->handle.arena, queue_of(self), &self->ear);
 }
 
 static PyObject *
@@ -149,12 +173,13 @@ receive(QueueObject *self, const args_spec *spec, PyObject *const *args, Py_ssiz
     fmp_time until;
     struct transfer t;
     int rc;
-    if (check_open(self) < 0 || args_parse(spec, args, nargs, kwnames, given) < 0 ||
+    if (check_open(self, READER) < 0 || args_parse(spec, args, nargs, kwnames, given) < 0 ||
         args_block(given[0], given[1], &until) < 0)
         return NULL;
     t.self = self;
     if (try_then_wait(take_blocking, &t, until, &rc) < 0)
         return NULL;
+    calm(self);
     if (rc == FMP_TIMEOUT) {
         PyErr_SetNone(self->handle.state->Empty);
         return NULL;
@@ -180,6 +205,43 @@ queue_get_bytes(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyOb
     return receive(self, &spec, args, nargs, kwnames, decode_bytes);
 }
 
+/* ---- waiting for something to receive ------------------------------------------------------------------ */
+
+static int
+poll_blocking(void *arg, fmp_waiter *w)
+{
+    QueueObject *self = arg;
+    return fmp_queue_poll(self->handle.arena, queue_of(self), w);
+}
+
+static PyObject *
+queue_ready(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const args_spec spec = {"poll", {"timeout"}, 0};
+    PyObject *timeout;
+    fmp_time until = FMP_NOW;
+    int rc;
+    if (check_open(self, READER) < 0 || args_parse(&spec, args, nargs, kwnames, &timeout) < 0 ||
+        (timeout != NULL && args_deadline(timeout, &until) < 0) ||
+        try_then_wait(poll_blocking, self, until, &rc) < 0)
+        return NULL;
+    calm(self);
+    return PyBool_FromLong(rc == 0);
+}
+
+static PyObject *
+queue_fileno(QueueObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (check_open(self, READER) < 0)
+        return NULL;
+    if (!fmp_ear_valid(self->handle.arena, &self->ear)) {
+        int rc = fmp_queue_listen(self->handle.arena, queue_of(self), &self->ear);
+        if (rc < 0)
+            return raise_rc(self->handle.state, rc);
+    }
+    return PyLong_FromLong(self->ear.fd);
+}
+
 /* ---- looking ----------------------------------------------------------------------------------------- */
 
 static PyObject *
@@ -195,10 +257,12 @@ queue_empty(QueueObject *self, PyObject *Py_UNUSED(ignored))
 {
     if (handle_check(&self->handle) < 0)
         return NULL;
-    if (self->closed && fmp_load(&queue_of(self)->pushed) != 0) { /* one never used has nothing to close */
+    int never_used = fmp_load(&queue_of(self)->pushed) == 0; /* then closing the queue closed nothing */
+    if (self->closed & QUEUE ? !never_used : self->closed & READER) {
         PyErr_SetString(PyExc_OSError, "handle is closed");
         return NULL;
     }
+    calm(self);
     return PyBool_FromLong(fmp_queue_size(queue_of(self)) == 0);
 }
 
@@ -254,14 +318,34 @@ queue_join(QueueObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 queue_close(QueueObject *self, PyObject *Py_UNUSED(ignored))
 {
-    self->closed = 1;
+    stop_listening(self);
+    self->closed = QUEUE | READER | WRITER;
     Py_RETURN_NONE;
 }
 
 static PyObject *
-queue_closed(QueueObject *self, void *Py_UNUSED(closure))
+queue_shut(QueueObject *self, PyObject *args)
 {
-    return PyBool_FromLong(self->closed);
+    int reader, writer;
+    if (!PyArg_ParseTuple(args, "pp:_shut", &reader, &writer))
+        return NULL;
+    if (reader)
+        stop_listening(self);
+    self->closed |= (reader ? READER : 0) | (writer ? WRITER : 0);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+queue_is_closed(QueueObject *self, void *what)
+{
+    return PyBool_FromLong((self->closed & (unsigned)(uintptr_t)what) != 0);
+}
+
+static void
+queue_dealloc(PyObject *op)
+{
+    stop_listening((QueueObject *)op);
+    handle_dealloc(op);
 }
 
 static PyMethodDef methods[] = {
@@ -285,13 +369,22 @@ static PyMethodDef methods[] = {
     {"join", (PyCFunction)queue_join, METH_NOARGS,
      "join($self, /)\n--\n\nWait until every object that was put is dealt with."},
     {"close", (PyCFunction)queue_close, METH_NOARGS, "close($self, /)\n--\n\nThis process uses it no more."},
+    {"_ready", (PyCFunction)(void (*)(void))queue_ready, METH_FASTCALL | METH_KEYWORDS,
+     "_ready($self, /, timeout=0.0)\n--\n\n"
+     "Is there something in it within `timeout` seconds? None waits for ever."},
+    {"_fileno", (PyCFunction)queue_fileno, METH_NOARGS,
+     "_fileno($self, /)\n--\n\nA descriptor of this process, readable while something is in it."},
+    {"_shut", (PyCFunction)queue_shut, METH_VARARGS,
+     "_shut($self, reader, writer, /)\n--\n\nThis process gets, or puts, no more."},
     HANDLE_TRAVEL(handle_reduce, handle_attach_plain),
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef getset[] = {
     {"maxsize", (getter)queue_maxsize, NULL, "Most messages in it; 0 for no bound.", NULL},
-    {"closed", (getter)queue_closed, NULL, "Did this process close it?", NULL},
+    {"closed", (getter)queue_is_closed, NULL, "Did this process close it?", (void *)QUEUE},
+    {"_reader_closed", (getter)queue_is_closed, NULL, "Did this process close it for getting?", (void *)READER},
+    {"_writer_closed", (getter)queue_is_closed, NULL, "Did this process close it for putting?", (void *)WRITER},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -307,7 +400,7 @@ PyType_Spec queue_spec = {
                         "Messages between processes, first in first out for each producer."},
             {Py_tp_new, handle_new},
             {Py_tp_init, queue_init},
-            {Py_tp_dealloc, handle_dealloc},
+            {Py_tp_dealloc, queue_dealloc},
             {Py_tp_methods, methods},
             {Py_tp_getset, getset},
             {Py_tp_members, members},

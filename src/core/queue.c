@@ -10,6 +10,32 @@ node_at(fmp_arena *a, fmp_ref ref)
     return ref.off == 0 ? NULL : fmp_heap_at(a, ref);
 }
 
+/* ---- cargo (Q7) ------------------------------------------------------------------------------- */
+
+static uint64_t
+bytes_with_cargo(uint64_t bytes, uint32_t cargo)
+{
+    return cargo == 0 ? bytes : (bytes + 7) / 8 * 8 + cargo * sizeof(fmp_ticket);
+}
+
+static void
+land(fmp_arena *a, const fmp_ticket *tickets, uint32_t *cargo)
+{
+    while (*cargo != 0) {
+        --*cargo;
+        fmp_step();
+        fmp_object_land(a, tickets[*cargo]);
+    }
+}
+
+static void
+land_node(fmp_arena *a, fmp_node *node)
+{
+    void *data = node->block.off == 0 ? node + 1 : fmp_heap_at(a, node->block);
+    if (data != NULL)
+        land(a, fmp_message_tickets(data, node->bytes), &node->cargo);
+}
+
 /* ---- making and destroying ------------------------------------------------------------------- */
 
 int
@@ -33,7 +59,10 @@ fmp_queue_destroy(fmp_arena *a, void *body)
     fmp_node *node;
     while ((node = node_at(a, q->head)) != NULL) {
         fmp_ref ref = q->head, block = node->block;
-        int waits = block.off != 0 && node->number > fmp_load(&q->taken);
+        int waits = node->number > fmp_load(&q->taken);
+        if (waits)
+            land_node(a, node);
+        waits &= block.off != 0;
         if (waits)
             fmp_heap_tag(a, block, a->self); /* swept, if this process dies before the end */
         fmp_heap_tag(a, ref, a->self);
@@ -89,27 +118,32 @@ fmp_queue_calm(fmp_arena *a, fmp_queue *q, const fmp_ear *ear)
 /* ---- parcels ------------------------------------------------------------------------------------- */
 
 int
-fmp_queue_prepare(fmp_arena *a, uint64_t bytes, uint32_t kind, fmp_parcel *p)
+fmp_queue_prepare(fmp_arena *a, uint64_t bytes, uint32_t cargo, uint32_t kind, fmp_parcel *p)
 {
-    int is_short = bytes <= FMP_MESSAGE_SHORT;
+    uint64_t all = bytes_with_cargo(bytes, cargo);
+    int is_short = all <= FMP_MESSAGE_SHORT;
     void *payload;
-    int rc = fmp_heap_alloc(a, sizeof(fmp_node) + (is_short ? bytes : 0), &p->node, &payload);
+    int rc = fmp_heap_alloc(a, sizeof(fmp_node) + (is_short ? all : 0), &p->node, &payload);
     if (rc < 0)
         return rc;
     fmp_node *node = payload;
     p->data = node + 1;
     p->block = FMP_REF_NONE;
-    if (!is_short && (rc = fmp_heap_alloc(a, bytes, &p->block, &p->data)) < 0) {
+    if (!is_short && (rc = fmp_heap_alloc(a, all, &p->block, &p->data)) < 0) {
         fmp_heap_free(a, p->node);
         return rc;
     }
-    *node = (fmp_node){.bytes = bytes, .block = p->block, .kind = kind};
+    p->tickets = fmp_message_tickets(p->data, bytes);
+    *node = (fmp_node){.bytes = bytes, .block = p->block, .kind = kind, .cargo = cargo};
     return 0;
 }
 
 void
 fmp_queue_discard(fmp_arena *a, fmp_parcel *p)
 {
+    fmp_node *node = node_at(a, p->node);
+    if (node != NULL)
+        land(a, p->tickets, &node->cargo);
     if (p->block.off != 0)
         fmp_heap_free(a, p->block);
     fmp_heap_free(a, p->node);
@@ -268,10 +302,11 @@ read_node(fmp_arena *a, const fmp_node *node, fmp_message *m)
     m->bytes = node->bytes;
     m->number = node->number;
     m->kind = node->kind;
+    m->cargo = node->cargo;
     m->block = node->block;
     m->data = m->inside;
     if (node->block.off == 0)
-        memcpy(m->inside, node + 1, node->bytes);
+        memcpy(m->inside, node + 1, bytes_with_cargo(node->bytes, node->cargo));
     else
         m->data = fmp_heap_at(a, node->block);
     return m->data != NULL;
@@ -325,6 +360,7 @@ fmp_queue_take(fmp_arena *a, fmp_queue *q, fmp_waiter *w, fmp_ref receipt, fmp_m
 void
 fmp_message_done(fmp_arena *a, fmp_message *m)
 {
+    land(a, fmp_message_tickets(m->data, m->bytes), &m->cargo);
     if (m->block.off != 0)
         fmp_heap_free(a, m->block);
 }

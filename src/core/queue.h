@@ -24,6 +24,11 @@
  *   Q6  A receipt (a word in the arena given by the taker) has the number of the message he took last;
  *       it is written before `taken` moves. If he dies between the two the repair takes it back.
  *
+ *   Q7  A message may carry objects, shipped (object.h) by its sender: their tickets lie behind its contents.
+ *       They are landed when the message is done with, discarded, or destroyed unread; each is taken off the
+ *       list before it is landed, so that none is landed twice. (What a message carried whose taker was
+ *       killed stays in flight: until the program ends.)
+ *
  * What is tagged with a dead process is swept only after fmp_queue_settle (object.h), so a repair finds
  * what it names.
  * Lives in: arena, inside an object. Callers: any thread of any process that holds it. */
@@ -31,6 +36,7 @@
 #define FMP_QUEUE_H
 
 #include "core/bell.h"
+#include "core/object.h"
 
 #define FMP_MESSAGE_SHORT 448 /* with its node and the block's head 512 bytes: beyond that copying under
                                * the lock costs more than a second block */
@@ -42,7 +48,7 @@ typedef struct {
     uint64_t bytes;       /* of this message */
     fmp_ref block;        /* a long message's; none for a short one, which follows here */
     uint32_t kind;        /* the sender's word about the contents */
-    uint32_t unused;
+    uint32_t cargo;       /* Q7: tickets behind the contents */
 } fmp_node;
 
 typedef struct {
@@ -72,13 +78,15 @@ typedef struct {
     uint64_t bytes;
     uint64_t number;
     uint32_t kind;
+    uint32_t cargo;
     fmp_ref block;
     _Alignas(16) char inside[FMP_MESSAGE_SHORT];
 } fmp_message;
 
-/* A message under construction: the sender fills in `data`, then pushes or drops it. */
+/* A message under construction: the sender fills in `data` and `tickets`, then pushes or drops it. */
 typedef struct {
     void *data;
+    fmp_ticket *tickets;
     fmp_ref node;
     fmp_ref block;
 } fmp_parcel;
@@ -90,8 +98,9 @@ int fmp_queue_init(fmp_arena *a, fmp_queue *q, uint64_t most, uint64_t most_byte
 void fmp_queue_settle(fmp_arena *a, void *body);
 void fmp_queue_destroy(fmp_arena *a, void *body);
 
-/* Room for a message of `bytes`. -ENOMEM. */
-int fmp_queue_prepare(fmp_arena *a, uint64_t bytes, uint32_t kind, fmp_parcel *p);
+/* Room for a message of `bytes` and the tickets of `cargo` objects, which are its own once they are filled in.
+ * -ENOMEM. */
+int fmp_queue_prepare(fmp_arena *a, uint64_t bytes, uint32_t cargo, uint32_t kind, fmp_parcel *p);
 void fmp_queue_discard(fmp_arena *a, fmp_parcel *p);
 
 /* Send it: its number in *number. FMP_TIMEOUT (or FMP_INTR) while the queue is full: the parcel is still
@@ -105,7 +114,14 @@ int fmp_queue_take(fmp_arena *a, fmp_queue *q, fmp_waiter *w, fmp_ref receipt, f
 /* Wait until there is a message: as fmp_queue_take, but it stays. */
 int fmp_queue_poll(fmp_arena *a, fmp_queue *q, fmp_waiter *w);
 
-/* After its contents are used. */
+/* Where the tickets are behind contents of `bytes` that begin at `data`. */
+static inline fmp_ticket *
+fmp_message_tickets(const void *data, uint64_t bytes)
+{
+    return (fmp_ticket *)((char *)data + (bytes + 7) / 8 * 8);
+}
+
+/* After its contents are used, and who needs what it carries has attached to it. */
 void fmp_message_done(fmp_arena *a, fmp_message *m);
 
 static inline uint64_t

@@ -27,7 +27,7 @@ static fmp_parcel
 parcel(uint64_t value)
 {
     fmp_parcel p;
-    CHECK_EQ(fmp_queue_prepare(a, sizeof(value), 0, &p), 0);
+    CHECK_EQ(fmp_queue_prepare(a, sizeof(value), 0, 0, &p), 0);
     memcpy(p.data, &value, sizeof(value));
     return p;
 }

@@ -36,7 +36,7 @@ static fmp_parcel
 parcel(uint64_t bytes, struct label l)
 {
     fmp_parcel p;
-    CHECK_EQ(fmp_queue_prepare(a, bytes, l.maker, &p), 0);
+    CHECK_EQ(fmp_queue_prepare(a, bytes, 0, l.maker, &p), 0);
     CHECK((uintptr_t)p.data % 16 == 0);
     if (bytes >= sizeof(l)) {
         memcpy(p.data, &l, sizeof(l));
