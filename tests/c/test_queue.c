@@ -21,6 +21,12 @@ begin(uint64_t most, uint64_t most_bytes)
     CHECK_EQ(base, 2); /* the object and the dummy */
 }
 
+static fmp_node *
+node_at(fmp_ref ref)
+{
+    return fmp_heap_at(a, ref);
+}
+
 /* What a message says about itself; its pattern lies behind it. */
 struct label {
     uint32_t maker, number;
@@ -263,6 +269,142 @@ a_join_ends_with_the_last_task(void)
     check_finish(thread);
     fake_futex.unsliced = 0;
 }
+
+/* ---- cargo (Q7) ----------------------------------------------------------------------------------------- */
+
+static uint32_t
+in_flight(const fmp_object *o)
+{
+    return fmp_load(&((fmp_object *)o)->in_flight);
+}
+
+static fmp_object *
+thing(void)
+{
+    fmp_object *o;
+    CHECK_EQ(fmp_object_create(a, FMP_PLAIN, 8, &o), 0);
+    return o;
+}
+
+/* A message of `bytes` that carries the objects. */
+static fmp_parcel
+loaded(uint64_t bytes, fmp_object **objects, uint32_t count)
+{
+    fmp_parcel p;
+    CHECK_EQ(fmp_queue_prepare(a, bytes, count, 0, &p), 0);
+    check_fill(p.data, bytes, 77);
+    for (uint32_t i = 0; i < count; i++) {
+        fmp_object_ship(objects[i]);
+        p.tickets[i] = fmp_object_ticket(objects[i]);
+    }
+    return p;
+}
+
+static void
+send(fmp_parcel *p)
+{
+    fmp_waiter w = FMP_WAITER(FMP_NOW);
+    uint64_t number;
+    CHECK_EQ(fmp_queue_push(a, q, p, &w, &number), 0);
+}
+
+static void
+a_message_holds_what_it_carries(void)
+{
+    static const uint64_t sizes[] = {0, 1, 7, 8, 100, FMP_MESSAGE_SHORT - 48, FMP_MESSAGE_SHORT - 47,
+                                     FMP_MESSAGE_SHORT, 10000, (uint64_t)5 << 20};
+    for (size_t k = 0; k < sizeof(sizes) / sizeof(*sizes); k++) {
+        begin(0, 0);
+        fmp_object *things[3];
+        for (int i = 0; i < 3; i++)
+            things[i] = thing();
+        fmp_parcel p = loaded(sizes[k], things, 3);
+        for (int i = 0; i < 3; i++) {
+            CHECK_EQ(in_flight(things[i]), 1);
+            fmp_object_drop(a, things[i]);
+        }
+        send(&p);
+        CHECK_EQ(fmp_object_count(a), 4);
+        fmp_message m;
+        fmp_waiter w = FMP_WAITER(FMP_NOW);
+        CHECK_EQ(fmp_queue_take(a, q, &w, FMP_REF_NONE, &m), 0);
+        CHECK_EQ(m.bytes, sizes[k]);
+        CHECK(check_filled(m.data, m.bytes, 77));
+        CHECK_EQ(m.cargo, 3);
+        fmp_ticket second = fmp_message_tickets(m.data, m.bytes)[1];
+        fmp_object *kept;
+        CHECK_EQ(fmp_object_attach(a, second, &kept), 0);
+        CHECK(kept == things[1]);
+        fmp_message_done(a, &m);
+        CHECK_EQ(fmp_object_count(a), 2); /* the queue, and what was attached to */
+        fmp_object_drop(a, kept);
+        CHECK_EQ(fmp_object_attach(a, second, &kept), FMP_EMPTY);
+        CHECK_EQ(check_blocks(), base);
+    }
+}
+
+static void
+what_is_not_sent_lands(void)
+{
+    begin(0, 0);
+    fmp_object *one = thing();
+    fmp_parcel first = loaded(10, &one, 1), second = loaded(10000, &one, 1);
+    CHECK_EQ(in_flight(one), 2);
+    fmp_queue_discard(a, &first);
+    CHECK_EQ(in_flight(one), 1);
+    fmp_object_drop(a, one);
+    CHECK_EQ(fmp_object_count(a), 2);
+    fmp_queue_discard(a, &second);
+    CHECK_EQ(fmp_object_count(a), 1);
+    CHECK_EQ(check_blocks(), base);
+}
+
+/* A queue with unread messages that carry queues with unread messages: all go. */
+static void
+what_is_unread_lands(void)
+{
+    begin(0, 0);
+    fmp_queue *outer = q;
+    for (int depth = 0; depth < 5; depth++) {
+        fmp_object *o, *one = thing();
+        CHECK_EQ(fmp_object_create(a, FMP_QUEUE, sizeof(fmp_queue), &o), 0);
+        fmp_parcel p = loaded(depth % 2 ? 10000 : 10, (fmp_object *[]){o, one, o}, 3);
+        send(&p);
+        CHECK_EQ(in_flight(o), 2);
+        q = fmp_object_body(o);
+        CHECK_EQ(fmp_queue_init(a, q, 0, 0), 0);
+        fmp_object_drop(a, one);
+        fmp_object_drop(a, o);
+    }
+    CHECK_EQ(fmp_object_count(a), 11);
+    q = outer;
+    fmp_object_drop(a, (fmp_object *)q - 1);
+    CHECK_EQ(fmp_object_count(a), 0);
+    CHECK_EQ(check_blocks(), 0);
+}
+
+/* Who destroys the queue is killed when he has taken a ticket off the list, and perhaps landed it. */
+static void
+nothing_is_landed_twice(void)
+{
+    for (int step = 0; step < 2; step++) {
+        begin(0, 0);
+        fmp_object *two[2] = {thing(), thing()};
+        fmp_parcel p = loaded(10, two, 2);
+        send(&p);
+        fmp_object_ship(two[1]); /* it is in another message too */
+        fmp_object_drop(a, two[1]);
+        node_at(node_at(q->head)->next)->cargo = 1;
+        if (step == 1)
+            fmp_object_land(a, fmp_object_ticket(two[1]));
+        fmp_object_drop(a, (fmp_object *)q - 1);
+        CHECK_EQ(in_flight(two[0]), 0);
+        CHECK_EQ(in_flight(two[1]), step == 1 ? 1 : 2);
+        CHECK_EQ(fmp_object_count(a), 2);
+    }
+}
+
+/* ---- ears ------------------------------------------------------------------------------------------------ */
 
 static int
 readable(const fmp_ear *ear)
@@ -568,12 +710,6 @@ processes_bounded_by_bytes(void)
 }
 
 /* ---- half-done states ---------------------------------------------------------------------------------- */
-
-static fmp_node *
-node_at(fmp_ref ref)
-{
-    return fmp_heap_at(a, ref);
-}
 
 static uint32_t
 tag_of(fmp_ref ref)
@@ -893,7 +1029,8 @@ a_crowd_is_decimated(void)
 CHECK_MAIN(TEST(in_order_whatever_the_size), TEST(messages_are_numbered), TEST(what_is_not_sent_is_freed),
            TEST(bounded_by_count), TEST(bounded_by_bytes), TEST(destroyed_with_what_is_in_it),
            TEST(tasks_are_finished), TEST(a_join_ends_with_the_last_task), TEST(two_views_share_the_queue),
-           TEST(an_ear_hears_messages), TEST(an_ear_hears_what_a_repair_brings), TEST(a_poll_takes_nothing),
+           TEST(a_message_holds_what_it_carries), TEST(what_is_not_sent_lands), TEST(what_is_unread_lands),
+           TEST(nothing_is_landed_twice), TEST(an_ear_hears_messages), TEST(an_ear_hears_what_a_repair_brings), TEST(a_poll_takes_nothing),
            TEST(who_polls_keeps_no_taker_asleep), TEST(processes_are_heard),
            TEST(threads_unbounded), TEST(threads_bounded_by_count), TEST(threads_bounded_by_bytes),
            TEST(threads_bounded_by_both), TEST(processes_unbounded), TEST(processes_bounded_by_count),
