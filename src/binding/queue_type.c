@@ -84,10 +84,11 @@ push_blocking(void *arg, fmp_waiter *w)
 
 /* Send the parcel: its number, or 0 with an exception, and it is gone. */
 static uint64_t
-send(struct transfer *t, fmp_time until)
+send(QueueObject *self, struct transfer *t, fmp_time until)
 {
-    module_state *state = t->self->handle.state;
+    module_state *state = self->handle.state;
     int rc;
+    t->self = self;
     if (try_then_wait(push_blocking, t, until, &rc) == 0) {
         if (rc == 0)
             return t->number;
@@ -96,7 +97,7 @@ send(struct transfer *t, fmp_time until)
         else
             raise_rc(state, rc);
     }
-    fmp_queue_discard(t->self->handle.arena, &t->parcel);
+    fmp_queue_discard(self->handle.arena, &t->parcel);
     return 0;
 }
 
@@ -104,13 +105,13 @@ static PyObject *
 queue_put(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const args_spec spec = {"put", {"obj", "block", "timeout"}, 1};
-    struct transfer t = {.self = self};
+    struct transfer t;
     PyObject *given[3];
     fmp_time until;
     if (check_open(self, WRITER) < 0 || args_parse(&spec, args, nargs, kwnames, given) < 0 ||
         args_block(given[1], given[2], &until) < 0 ||
         codec_pack(self->handle.state, self->handle.arena, NULL, 0, given[0], MESSAGE_PICKLE, &t.parcel) < 0 ||
-        send(&t, until) == 0)
+        send(self, &t, until) == 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -119,7 +120,7 @@ static PyObject *
 queue_put_bytes(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const args_spec spec = {"put_bytes", {"buf", "block", "timeout"}, 1};
-    struct transfer t = {.self = self};
+    struct transfer t;
     PyObject *given[3];
     fmp_time until;
     Py_buffer contents;
@@ -132,7 +133,7 @@ queue_put_bytes(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyOb
     PyBuffer_Release(&contents);
     if (rc < 0)
         return raise_rc(self->handle.state, rc);
-    uint64_t number = send(&t, until);
+    uint64_t number = send(self, &t, until);
     return number == 0 ? NULL : PyLong_FromUnsignedLongLong(number);
 }
 
