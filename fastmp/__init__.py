@@ -16,6 +16,7 @@ The layout, each layer importing only those before it:
     pool (_pool/)  managers (_managers/)
     context                                 all of the interface as methods
     this module                             those of the default context; _install
+    __main__                                python -m fastmp
 
 Submodules are loaded when they are first asked for, as attributes of this package. That is the only
 place where something is imported late.
@@ -25,7 +26,9 @@ import importlib
 
 from . import context
 from ._install import install as install
+from ._install import load_ipython_extension as load_ipython_extension
 from ._install import uninstall as uninstall
+from ._install import unload_ipython_extension as unload_ipython_extension
 from .process import active_children, current_process, parent_process
 
 TYPE_CHECKING = False  # typing is slow to import
