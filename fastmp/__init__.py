@@ -7,7 +7,7 @@ The layout, each layer importing only those before it:
     reduction                               pickling for other processes
     synchronize  connection  heap  sharedctypes
     process  queues (_classic_queue)
-    util  resource_tracker  spawn           names that libraries import
+    util  resource_tracker (_tracker)  spawn  names that libraries import
     resource_sharer                         descriptors for processes that run already
     shared_memory                           named segments, which other programs may use
     _multiprocessing                        semaphores of the system, for libraries
@@ -35,6 +35,7 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from . import _tracker as _tracker
     from . import connection as connection
     from . import dummy as dummy
     from . import heap as heap
@@ -103,6 +104,7 @@ _SUBMODULES = frozenset(
         "_by_value",
         "_classic_queue",
         "_multiprocessing",
+        "_tracker",
         "connection",
         "dummy",
         "forkserver",

@@ -4,42 +4,55 @@ fastmp needs none for its own objects: they live in memory without a name. But l
 shared memory or semaphores, and expect a tracker whose descriptor they can hand to processes of their
 own, which may run the standard library. So the protocol is that of the standard library's tracker.
 
-Each process of a program holds the writing end of one pipe; the tracker reads the other end, a line at a
-time, and ends when all of them are gone. A line is shorter than what a pipe takes at once, so that
+Each process of a program holds the writing end of one pipe; the tracker (`_tracker`) reads the other end, a
+line at a time, and ends when all of them are gone. A line is shorter than what a pipe takes at once, so that
 writers do not interrupt each other:
 
     COMMAND:name:type                                         the name has no line break
     {"cmd": COMMAND, "rtype": type, "base64_name": name}      any name
 
-COMMAND is REGISTER, UNREGISTER or PROBE (does nothing, tells whether the tracker lives). What is still
-registered at the end was leaked: the tracker says so and removes it.
+    REGISTER      remove it in the end: if nobody unregistered it, it was leaked
+    UNREGISTER    it has been removed, or is to stay
+    LEAVE         remove it in the end without a word: its maker ended as it should (this one is ours alone)
+    PROBE         nothing; tells whether the tracker lives
+
+The tracker is started by the first who needs it. Children that are started from then on have its descriptor,
+forked ones as a matter of course, others because their launcher hands it over (get_state, set_state). A child
+that needs one when its parent had none starts its own.
+
+Children may load this module without ever using it, so what only a start of the tracker needs is loaded then.
 """
 
 from __future__ import annotations
 
-import base64
+import binascii
 import contextlib
-import ctypes
-import json
 import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from _posixshmem import shm_unlink  # type: ignore[import-not-found]
 from collections import deque
-from collections.abc import Callable
-from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
-from typing import Any
 
-from . import reduction, spawn, util
+import fastmp
+
+from . import reduction
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 __all__ = ["ensure_running", "getfd", "register", "unregister"]
 
 _LINE_BYTES = 512  # the least that POSIX lets a pipe take at once
 _NAME_BYTES = 255  # of a name of shared memory or a semaphore; keeps the longest line below _LINE_BYTES
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOP_SECONDS = 5.0  # for the tracker to end when it was let go; a forked child may keep it alive
 _FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # where this package was found
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class ReentrantCallError(RuntimeError):
@@ -75,6 +88,11 @@ class ResourceTracker:
         """The resource has been removed, or is to stay. Where no tracker runs, nobody needs to know."""
         if self._fd is not None:
             self._write(_encode("UNREGISTER", name, rtype))
+
+    def leave(self, name: str, rtype: str) -> None:
+        """This process ends as it should, and leaves a resource of its own to those that go on."""
+        if self._fd is not None:
+            self._write(_encode("LEAVE", name, rtype))
 
     def _write(self, line: bytes) -> None:
         with self._lock:
@@ -123,13 +141,15 @@ class ResourceTracker:
         inherited = [reader]
         with contextlib.suppress(AttributeError, OSError, ValueError):
             inherited.append(sys.stderr.fileno())
-        executable = spawn.get_executable() or sys.executable
+        executable = fastmp.spawn.get_executable() or sys.executable
         command = f"import sys; sys.path.append({_FOLDER!r}); from {__name__} import main; main({reader})"
         # Blocked until the tracker ignores them: a Ctrl-C in between would kill it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
-            self._pid = util.spawnv_passfds(
-                executable, [executable, *_args_from_interpreter_flags(), "-c", command], inherited
+            self._pid = fastmp.util.spawnv_passfds(
+                executable,
+                [executable, *fastmp.util._args_from_interpreter_flags(), "-c", command],
+                inherited,
             )
         except BaseException:
             os.close(writer)
@@ -148,13 +168,16 @@ class ResourceTracker:
                 return
             os.close(self._fd)
             self._fd = None
-            if self._pid is None:
-                return
-            try:
-                self._exitcode = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
-            except ChildProcessError:
-                self._exitcode = None  # somebody else has reaped it
-            self._pid = None
+            if self._pid is not None:
+                self._exitcode = _reaped(self._pid)
+                self._pid = None
+
+    def _adopt(self, fd: int) -> None:
+        os.set_inheritable(fd, False)
+        with self._lock:
+            before, self._fd, self._pid = self._fd, fd, None
+            if before is not None:
+                os.close(before)
 
     def _after_fork_in_child(self) -> None:
         # The tracker is the parent's child, but it serves this process as well: the descriptor stays.
@@ -164,21 +187,26 @@ class ResourceTracker:
         self._pid = self._exitcode = None
 
 
+def launched_here() -> bool:
+    """Whether the tracker ends with this process, and not with one that it descends from."""
+    return _resource_tracker._pid is not None
+
+
 def get_state() -> Any:
-    """What a child that is being spawned needs to share this process's tracker."""
+    """What a child that is being pickled for needs to reach the tracker, if one was started."""
     fd = _resource_tracker._fd
     return None if fd is None else reduction.DupFd(fd)
 
 
 def set_state(state: Any) -> None:
-    """In the child: what its parent's get_state() gave."""
+    """In the child: use the tracker of its family."""
     if state is not None:
-        _resource_tracker._fd = state.detach()
+        _resource_tracker._adopt(state.detach())
 
 
-def launched_here() -> bool:
-    """Whether the tracker ends with this process, and not with one that it descends from."""
-    return _resource_tracker._pid is not None
+def main(fd: int) -> None:
+    """The tracker's process."""
+    fastmp._tracker.serve(fd)
 
 
 def _encode(command: str, name: str, rtype: str) -> bytes:
@@ -190,98 +218,41 @@ def _encode(command: str, name: str, rtype: str) -> bytes:
     raw = os.fsencode(name)
     if len(raw) > _NAME_BYTES:
         raise ValueError(f"resource name too long (max {_NAME_BYTES} bytes)")
-    message = {"cmd": command, "rtype": rtype, "base64_name": base64.urlsafe_b64encode(raw).decode("ascii")}
-    return json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"
+    encoded = binascii.b2a_base64(raw, newline=False).translate(_URL_SAFE).decode("ascii")
+    return f'{{"cmd":"{command}","rtype":"{rtype}","base64_name":"{encoded}"}}\n'.encode("ascii")
 
 
-def _decode(line: bytes) -> tuple[str, str, str]:
-    if line.startswith(b"{"):
-        message = json.loads(line)
-        name = os.fsdecode(base64.urlsafe_b64decode(message.get("base64_name", "")))
-        return message["cmd"], name, message["rtype"]
-    command, rest = line.strip().decode("ascii").split(":", 1)
-    name, rtype = rest.rsplit(":", 1)
-    return command, name, rtype
-
-
-# ---- the tracker's process --------------------------------------------------------------------------
-
-
-def _unlink_semaphore(name: str) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.sem_unlink(os.fsencode(name)) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error), name)
+def _reaped(pid: int) -> int | None:
+    """The exit code of the tracker when it has ended; None if that takes too long, or somebody else knows."""
+    deadline, pause = time.monotonic() + _STOP_SECONDS, 0.001
+    while time.monotonic() < deadline:
+        try:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)
+    return None
 
 
 def _unlink_nothing(name: str) -> None:
     pass
 
 
+# What our own objects are registered as. The tracker knows semaphores, too, which only those make who
+# ask for them by name (synchronize.SemLock): no lock of ours is one.
 _CLEANUP_FUNCS: dict[str, Callable[[str], object]] = {
     "dummy": _unlink_nothing,  # for tests
-    "semaphore": _unlink_semaphore,
     "shared_memory": shm_unlink,
 }
-
-
-def main(fd: int) -> None:
-    """Serve until no process holds the other end of the pipe, then remove what was left."""
-    for sig in _SIGNALS:
-        signal.signal(sig, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    for stream in (sys.stdin, sys.stdout):
-        with contextlib.suppress(Exception):
-            stream.close()
-    registered: dict[str, set[str]] = {rtype: set() for rtype in _CLEANUP_FUNCS}
-    failed = False
-    with open(fd, "rb") as lines:
-        for line in lines:
-            try:
-                _serve(registered, *_decode(line))
-            except Exception:
-                failed = True
-                sys.excepthook(*sys.exc_info())
-    for rtype, names in registered.items():
-        if names:
-            _remove_leaked(rtype, names)
-    sys.exit(3 if failed else 1 if any(registered.values()) else 0)
-
-
-def _serve(registered: dict[str, set[str]], command: str, name: str, rtype: str) -> None:
-    if command == "PROBE":
-        return
-    if rtype not in registered:
-        raise ValueError(
-            f"Cannot register {name} for automatic cleanup: unknown resource type {rtype}. "
-            f"Resource type should be one of the following: {list(registered)}"
-        )
-    if command == "REGISTER":
-        registered[rtype].add(name)
-    elif command == "UNREGISTER":
-        registered[rtype].discard(name)  # it may have been registered with another program's tracker
-    else:
-        raise RuntimeError(f"unrecognized command {command!r}")
-
-
-def _remove_leaked(rtype: str, names: set[str]) -> None:
-    if rtype != "dummy":
-        warnings.warn(
-            f"resource_tracker: There appear to be {len(names)} leaked {rtype} objects "
-            f"to clean up at shutdown: {names}",
-            stacklevel=1,
-        )
-    for name in names:
-        try:
-            _CLEANUP_FUNCS[rtype](name)
-        except Exception as e:
-            warnings.warn(f"resource_tracker: {name!r}: {e}", stacklevel=1)
-
 
 _resource_tracker = ResourceTracker()
 ensure_running = _resource_tracker.ensure_running
 register = _resource_tracker.register
 unregister = _resource_tracker.unregister
 getfd = _resource_tracker.getfd
+leave = _resource_tracker.leave
 
 os.register_at_fork(after_in_child=_resource_tracker._after_fork_in_child)

@@ -1,10 +1,14 @@
 """Shared memory with a name, which any program of the same user can attach to, and a list in it.
 
-A segment lives until somebody calls `unlink()`. For the case that nobody can, because the program that made
-it was killed, the resource tracker knows it: it outlives the program, removes what is left, and says so. Only
-who made a segment registers it (unless `track=False`). Attaching registers nothing, so a segment never goes
-because some other program that looked at it has ended (gh-82300). A child that had to start a tracker of its
-own takes its segments off it when it ends as it should: the parent it told the name to may be using them.
+A segment lives until somebody calls `unlink()`, or until the program that made it has ended, with all its
+processes: then the resource tracker removes it. Only who made a segment registers it. Attaching registers
+nothing, so a segment never goes because some other program that looked at it has ended (gh-82300). What the
+tracker finds it calls leaked if the process that made it was killed; one that ends as it should leaves its
+segments to the others of its family. If it had to start a tracker of its own it takes them off that: its
+parent, whom it told the name, has another one.
+
+Who says `track=True` or `track=False` is taken at his word. True registers a segment that is attached to,
+too, and not to unlink it is a leak, however the process ends. False hides the segment from the tracker.
 
 A `ShareableList` in its segment, all numbers of 8 bytes:
 
@@ -44,6 +48,16 @@ _SHM_SAFE_NAME_LENGTH = 14  # what every system takes
 _SHM_NAME_PREFIX = "/psm_"
 
 
+class _True(int):
+    """True, if the caller did not say so."""
+
+    def __repr__(self) -> str:
+        return "True"
+
+
+_UNSAID = _True(True)
+
+
 def _make_filename() -> str:
     """A name that is probably free."""
     return _SHM_NAME_PREFIX + secrets.token_hex((_SHM_SAFE_NAME_LENGTH - len(_SHM_NAME_PREFIX)) // 2)
@@ -60,11 +74,11 @@ class SharedMemory:
     _flags = os.O_RDWR
     _mode = 0o600
     _prepend_leading_slash = True
-    _track = True
-    _made = False  # here, so that it is registered if _track says so
+    _track: bool | int = True
+    _registered = False
 
     def __init__(
-        self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = True
+        self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool | int = _UNSAID
     ) -> None:
         if not size >= 0:
             raise ValueError("'size' must be a positive integer")
@@ -87,9 +101,9 @@ class SharedMemory:
                 shm_unlink(self._name)
             raise
         self._buf = memoryview(self._mmap)
-        if create and track:
-            self._made = True
-            _track(self._path)
+        if track and (create or track is not _UNSAID):
+            self._registered = True
+            _track(self._path, strictly=track is not _UNSAID)
 
     def _open(self, name: str | None) -> None:
         if name is not None:
@@ -152,7 +166,7 @@ class SharedMemory:
     def _close_fd(self) -> None:
         if self._fd < 0:
             return
-        if self._made and os.fstat(self._fd).st_nlink == 0:
+        if self._registered and os.fstat(self._fd).st_nlink == 0:
             _untrack(self._path)  # somebody has unlinked it, who may have another tracker
         os.close(self._fd)
         self._fd = -1
@@ -167,8 +181,8 @@ class SharedMemory:
 
     def _disown(self) -> None:
         """Another process is to remove it, however this one ends."""
-        if self._made:
-            self._made = False
+        if self._registered:
+            self._registered = False
             _untrack(self._path)
         self._track = False
 
@@ -179,18 +193,25 @@ class SharedMemory:
             self._close_fd()  # the memory goes with the last view of it
 
 
-_left_to_parent: dict[str, Finalize] = {}
+_left_in_the_end: dict[str, Finalize] = {}
 
 
-def _track(name: str) -> None:
+def _track(name: str, strictly: bool) -> None:
     resource_tracker.register(name, "shared_memory")
+    if not strictly:
+        _left_in_the_end[name] = Finalize(None, _leave, args=(name,), exitpriority=0)
+
+
+def _leave(name: str) -> None:
     if process.parent_process() is not None and resource_tracker.launched_here():
-        _left_to_parent[name] = Finalize(None, _untrack, args=(name,), exitpriority=0)
+        _untrack(name)
+    else:
+        resource_tracker.leave(name, "shared_memory")
 
 
 def _untrack(name: str) -> None:
     resource_tracker.unregister(name, "shared_memory")
-    if finalizer := _left_to_parent.pop(name, None):
+    if finalizer := _left_in_the_end.pop(name, None):
         finalizer.cancel()
 
 

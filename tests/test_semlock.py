@@ -307,7 +307,7 @@ def release_and_count(lock, told):
     lock.release()
 
 
-def test_a_forked_child_shares_it_and_holds_nothing(start_method, start):
+def test_a_child_shares_it_and_holds_nothing(tracker, start_method, start):
     lock = synchronize.SemLock(SEMAPHORE, 1, 1, ctx=fastmp.get_context(start_method))
     told = fastmp.SimpleQueue()
     lock.acquire()

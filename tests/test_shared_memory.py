@@ -213,21 +213,35 @@ def test_another_program_may_unlink_it():
 CREATE = """
 import os, signal, sys
 from fastmp.shared_memory import SharedMemory
-memory = SharedMemory(create=True, size=1, track={track})
+memory = SharedMemory(create=True, size=1{track})
 print(memory.name, flush=True)
 {end}
 """
+KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
+LEAKED = "There appear to be 1 leaked shared_memory objects"
 
 
-@pytest.mark.parametrize("end", ["os.kill(os.getpid(), signal.SIGKILL)", "sys.exit()"])
-def test_what_a_program_forgot_is_removed(end):
-    done = run_program(CREATE.format(track=True, end=end))
-    assert "There appear to be 1 leaked shared_memory objects" in done.stderr
+@pytest.mark.parametrize("track", ["", ", track=True"])
+@pytest.mark.parametrize("end", [KILLED, "sys.exit()"])
+def test_what_a_program_forgot_is_removed(end, track):
+    done = run_program(CREATE.format(track=track, end=end))
     assert not Path("/dev/shm", done.stdout.strip()).exists()
+    if end == KILLED or track:
+        assert LEAKED in done.stderr
+    else:
+        assert done.stderr == ""  # nobody can have used it any more
+
+
+def test_attaching_is_tracked_if_the_program_says_so(segment):
+    done = run_program(ATTACH.replace("sys.argv[1]", "sys.argv[1], track=True"), segment.name)
+    assert LEAKED in done.stderr
+    assert not exists(segment)
+    segment = SharedMemory(segment.name, create=True, size=1)  # what the fixture unlinks
+    segment.close()
 
 
 def test_untracked_memory_stays():
-    done = run_program(CREATE.format(track=False, end="os.kill(os.getpid(), signal.SIGKILL)"))
+    done = run_program(CREATE.format(track=", track=False", end=KILLED))
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
     memory = SharedMemory(done.stdout.strip(), track=False)
     memory.close()
@@ -236,34 +250,57 @@ def test_untracked_memory_stays():
 
 CHILD = """
 import fastmp, os, signal
+from fastmp import resource_tracker
 from fastmp.shared_memory import SharedMemory
 
-def make(conn):
+def make(conn, end):
     memory = SharedMemory(create=True, size=1)
     memory.buf[0] = 9
     conn.send(memory.name)
-    {end}
+    if end == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
 
-ours, theirs = fastmp.Pipe()
-child = fastmp.get_context("fork").Process(target=make, args=(theirs,))
-child.start()
-name = ours.recv()
-child.join()
+def name_from_child(method, end, tracker):
+    if tracker == "one tracker":
+        resource_tracker.ensure_running()
+    ours, theirs = fastmp.Pipe()
+    child = fastmp.get_context(method).Process(target=make, args=(theirs, end))
+    child.start()
+    name = ours.recv()
+    child.join()
+    return name
+
+if __name__ == "__main__":
+    name = name_from_child({method!r}, {end!r}, {tracker!r})
 """
+TRACKERS = pytest.mark.parametrize("tracker", ["one tracker", "each its own"])
 
 
-def test_what_a_child_made_is_its_parent_s_when_it_ends():
-    code = CHILD.format(end="memory.close()") + (
-        "memory = SharedMemory(name)\nassert memory.buf[0] == 9\nmemory.close()\nmemory.unlink()\n"
-    )
-    done = run_program(code)
+def run_parent(folder, then, **values):
+    """Run CHILD as a file, which children may have to import; `then` is what it does with the name."""
+    path = folder / "parent.py"
+    path.write_text(CHILD.format(**values) + "".join(f"    {line}\n" for line in then))
+    return subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=DEADLINE)
+
+
+@TRACKERS
+def test_what_a_child_made_outlives_it(tmp_path, start_method, tracker):
+    then = ["memory = SharedMemory(name)", "assert memory.buf[0] == 9", "memory.close()", "memory.unlink()"]
+    done = run_parent(tmp_path, then, method=start_method, end="regular", tracker=tracker)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_a_killed_child_made_is_removed():
-    done = run_program(CHILD.format(end="os.kill(os.getpid(), signal.SIGKILL)") + "print(name)\n")
+def test_what_a_child_made_goes_with_the_program(tmp_path, start_method):
+    done = run_parent(tmp_path, ["print(name)"], method=start_method, end="regular", tracker="one tracker")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not Path("/dev/shm", done.stdout.strip()).exists()
+
+
+@TRACKERS
+def test_what_a_killed_child_made_is_removed(tmp_path, start_method, tracker):
+    done = run_parent(tmp_path, ["print(name)"], method=start_method, end="killed", tracker=tracker)
     assert done.returncode == 0
-    assert "There appear to be 1 leaked shared_memory objects" in done.stderr
+    assert LEAKED in done.stderr
     assert not Path("/dev/shm", done.stdout.strip()).exists()
 
 
