@@ -1,0 +1,97 @@
+"""The start method `forkserver`: the child is a copy of a small server, and is told what to do.
+
+The arguments are pickled into a block of the arena that is given to the child, so neither side waits for the
+other to read or write them. Descriptors among them travel with the request for the child.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from typing import Any
+
+from .. import _core, forkserver, spawn
+from ..connection import Connection, wait
+from ..process import BaseProcess
+from . import fork
+
+__all__ = ["Popen"]
+
+LOST = 255  # the exit code of a child whose server was killed before it could tell
+MOMENT = 5.0  # seconds, at most, between the end of a child and the word of a server that is busy
+
+
+class Popen(fork.Popen):
+    """A child of the fork server. Its sentinel is that of its process; the server tells the exit code."""
+
+    method = "forkserver"
+    DupFd = forkserver.DupFd
+
+    def duplicate_for_child(self, fd: int) -> int:
+        self._fds.append(fd)
+        return len(self._fds) - 1
+
+    def _launch(self, process_obj: BaseProcess) -> None:
+        try:
+            self._order(process_obj)
+        except (ConnectionError, EOFError):  # the server has just died, and nothing has begun
+            forkserver.await_end()
+            self._order(process_obj)
+
+    def _order(self, process_obj: BaseProcess) -> None:
+        forkserver.ensure_running()
+        self._fds: list[int] = []
+        self._child = child = _core.expect()
+        block = spawn.pack(self, process_obj)
+        own_sentinel, self._life = _own_sentinel()
+        try:
+            pid, sentinel, line = forkserver.connect_to_new_process(
+                [own_sentinel, *self._fds], child.owner, block.give(child)
+            )
+        finally:
+            os.close(own_sentinel)
+        child.born(pid, sentinel)
+        self.pid = pid
+        self.sentinel = sentinel
+        self._line = line
+        self.finalizer = functools.partial(_release, child, line)
+        line.begin()
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """The exit code, or None while the child runs; waits for its end if `flag` is 0."""
+        return self.wait(0 if flag & os.WNOHANG else None)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """The exit code, or None if the child still runs after `timeout` seconds."""
+        if self.returncode is None:
+            code = self._learn(timeout)
+            if code is not None:
+                self._child.ended(code)
+                self.returncode = code
+        return self.returncode
+
+    def _learn(self, timeout: float | None) -> int | None:
+        until = None if timeout is None else time.monotonic() + timeout
+        try:
+            code = self._line.exitcode(timeout)
+            if code is None and wait([self.sentinel], 0):
+                code = self._line.exitcode(MOMENT)
+        except EOFError:
+            left = None if until is None else until - time.monotonic()
+            return LOST if wait([self.sentinel], left) else None
+        return code
+
+
+def _own_sentinel() -> tuple[int, Connection | None]:
+    """A descriptor that is readable when this process has ended, and what must live until then."""
+    try:
+        return os.pidfd_open(os.getpid()), None
+    except OSError:  # there are none here
+        reader, writer = os.pipe()
+        return reader, Connection(writer, readable=False)
+
+
+def _release(child: _core.Child, line: forkserver.Line) -> None:
+    child.close()
+    line.close()
