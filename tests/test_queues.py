@@ -177,6 +177,7 @@ class Collecting(fastmp.queues.Queue):
 
 
 def test_a_subclass_may_take_pickling_errors(ctx):
+    Collecting.errors.clear()
     q = Collecting(ctx=ctx)
     bad = threading.Lock()
     q.put(bad)
