@@ -5,9 +5,9 @@ its forks are quick, and safe whatever the threads of the program do. It serves 
 and all that descend from that one: they know its address and its key, and each of them holds the writing end
 of one pipe, the alive pipe, which the server watches. It ends when all of them are gone, however they ended.
 
-Its socket has an abstract address: no file, and no limit on the length of a path. So anybody may connect, and
-is nobody until he has proved to know the key. The server has that from who started it, in a piece of anonymous
-memory. A child comes to life in packets, each of which arrives whole or not at all:
+Its socket has an abstract address: no file, and no limit on the length of a path. So anybody may connect,
+and is nobody until he has proved to know the key. The server has that from who started it, in a piece of
+anonymous memory. A child comes to life in packets, each of which arrives whole or not at all:
 
     client                                          server
     32 random bytes                             ->
@@ -17,10 +17,10 @@ memory. A child comes to life in packets, each of which arrives whole or not at 
     one byte: begin                             ->  (the child reads it)
                                                 <-  the exit code, once the child is reaped
 
-A proof is the keyed hash of who speaks, both random numbers and the rest of its packet. The server looks at a
-request without taking its descriptors, so it accepts none from a stranger. The child begins when it is told to
-and not before: if the conversation breaks off, because the server was killed or a signal handler raised, then
-nothing has run, and the client may try again.
+A proof is the keyed hash of who speaks, both random numbers and the rest of its packet. The server looks at
+a request without taking its descriptors, so it accepts none from a stranger. The child begins when it is told
+to and not before: if the conversation breaks off, because the server was killed or a signal handler raised,
+then nothing has run, and the client may try again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO, NoReturn
 
-from . import _core, process, reduction, spawn, util
+from . import _core, process, reduction, spawn
 from ._launch.fork import live
 from .connection import Connection, _same_user, arbitrary_address
 
@@ -62,12 +62,12 @@ BEGIN = b"."
 ON_ERROR = ("ignore", "warn", "fail")
 MAIN = "__main__"
 MAIN_KEYS = "init_main_"
-PREPARATION = ("sys_", "dir", "orig_dir", "start_method", "installed", MAIN_KEYS)  # not what is a child's alone
+PREPARATION = ("sys_", "dir", "orig_dir", "start_method", "installed", MAIN_KEYS)  # what all children share
 
 _number = struct.Struct("=i")  # pid, -errno or exit code
 
 
-# ---- the client's side ----------------------------------------------------------------------------
+# ---- the client's side ------------------------------------------------------------------------------
 
 
 class ForkServer:
@@ -175,8 +175,8 @@ class ForkServer:
     def _settings(self) -> tuple[Any, ...]:
         every = spawn.get_preparation_data("")
         data = {key: every[key] for key in every if key.startswith(PREPARATION)}
-        ours = [name for name in list(sys.modules) if name.startswith(f"{__package__}.")]  # children need them
-        return self._forkserver_authkey, ours, self._preload_modules, self._preload_on_error, data
+        used = [name for name in list(sys.modules) if name.startswith(f"{__package__}.")]
+        return self._forkserver_authkey, used, self._preload_modules, self._preload_on_error, data
 
     def _stop(self) -> None:
         """Let go of the server and, if this process started it, wait for its end, which comes when all
@@ -212,7 +212,7 @@ class ForkServer:
 
 
 class Line:
-    """The connection that a child came to life by: it is told to begin, and the server tells its exit code."""
+    """The connection by which a child came to life: it is told to begin, the server tells its exit code."""
 
     def __init__(self, fd: int) -> None:
         self._connection = Connection(fd)
@@ -275,7 +275,7 @@ def _prove(key: bytes, *parts: bytes) -> bytes:
 
 def _in_memory(obj: object) -> BinaryIO:
     """A file in memory with the pickle of an object. Unlike a pipe it takes any size at once."""
-    file = open(os.memfd_create("fastmp-forkserver"), "w+b")
+    file = open(os.memfd_create("fastmp-forkserver"), "w+b")  # noqa: SIM115
     pickle.dump(obj, file)
     file.seek(0)
     return file
@@ -309,8 +309,8 @@ def main(listener_fd: int, alive_fd: int, arena_fd: int, settings_fd: int, repor
     _core.attach(arena_fd, 0)
     _empty_stdin()
     with open(settings_fd, "rb") as file:
-        key, ours, modules, on_error, data = pickle.load(file)
-    for name in ours:
+        key, used, modules, on_error, data = pickle.load(file)
+    for name in used:  # of our own modules; children will use what their parent uses
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     with open(report_fd, "wb") as report:
@@ -472,12 +472,12 @@ class _Server:
         code = child.poll()
         if code is None:
             return
-        self._unwatch(child.sentinel)
-        child.close()
         with contextlib.suppress(OSError):  # the client may be gone
             os.write(line, _number.pack(code))
         self._lines.remove(line)
         os.close(line)
+        self._unwatch(child.sentinel)
+        child.close()
 
     def _live(self, line: int, ticket: Any, fds: Sequence[int]) -> int:
         """The child, until its exit code is known."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from guard import children
 
 import fastmp
+from fastmp.forkserver import _forkserver
 
 PATIENCE = 5.0  # seconds until what is on its way out must have gone
 SHARED_MEMORY = Path("/dev/shm")
@@ -59,13 +60,15 @@ class Snapshot:
 
     def new_children(self) -> set[int]:
         fastmp.active_children()  # reaps those that have ended
-        return set(children(os.getpid())) - self.children
+        return set(children(os.getpid())) - self.children - {_forkserver._forkserver_pid}
 
     def leftovers(self) -> list[str]:
-        now = descriptors().items() - self.descriptors.items()
+        now = descriptors()
+        now.pop(_forkserver._forkserver_alive_fd, None)  # the fork server belongs to all tests
+        new = now.items() - self.descriptors.items()
         return (
             [describe(pid) for pid in sorted(self.new_children())]
-            + [f"descriptor {number} -> {target}" for number, target in sorted(now)]
+            + [f"descriptor {number} -> {target}" for number, target in sorted(new)]
             + [f"/dev/shm/{name}" for name in sorted(shared_names() - self.shared_names)]
             + sorted(temporary_files() - self.temporary_files)
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import os
 import time
-from typing import Any
 
 from .. import _core, forkserver, spawn
 from ..connection import Connection, wait
