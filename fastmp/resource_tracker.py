@@ -241,10 +241,9 @@ def _unlink_nothing(name: str) -> None:
     pass
 
 
-# What our own objects are registered as. The tracker knows semaphores, too, which only those make who
-# ask for them by name (synchronize.SemLock): no lock of ours is one.
+# What our own objects are registered as. The tracker knows more types, of what others register (_tracker).
 _CLEANUP_FUNCS: dict[str, Callable[[str], object]] = {
-    "dummy": _unlink_nothing,  # for tests
+    "noop": _unlink_nothing,
     "shared_memory": shm_unlink,
 }
 

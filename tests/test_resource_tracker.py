@@ -340,4 +340,4 @@ def test_the_functions_are_the_tracker_s():
     for name in ("ensure_running", "register", "unregister", "getfd"):
         assert getattr(resource_tracker, name) == getattr(tracker, name)
     assert list(inspect.signature(resource_tracker.main).parameters) == ["fd"]
-    assert set(resource_tracker._CLEANUP_FUNCS) == {"dummy", "shared_memory"}
+    assert set(resource_tracker._CLEANUP_FUNCS) == {"noop", "shared_memory"}
