@@ -38,10 +38,14 @@ if TYPE_CHECKING:
     from . import _tracker as _tracker
     from . import connection as connection
     from . import dummy as dummy
+    from . import forkserver as forkserver
     from . import heap as heap
     from . import managers as managers
     from . import pool as pool
     from . import popen_fork as popen_fork
+    from . import popen_forkserver as popen_forkserver
+    from . import popen_spawn_posix as popen_spawn_posix
+    from . import popen_spawn_win32 as popen_spawn_win32
     from . import process as process
     from . import queues as queues
     from . import reduction as reduction

@@ -226,6 +226,9 @@ _VFORK: tuple[bool, ...] = () if sys.version_info >= (3, 14) else (True,)
 def _cleanup_tests() -> None:
     """Give back all that is kept from one use to the next."""
     process._cleanup()
+    server = sys.modules.get("fastmp.forkserver")
+    if server is not None:
+        server._forkserver._stop()
     tracker = sys.modules.get("fastmp.resource_tracker")
     if tracker is not None:
         tracker._resource_tracker._stop()
