@@ -90,7 +90,7 @@ class Pool:
             self._supervisor.start()
         except BaseException:
             self._state = TERMINATE
-            _terminate_pool(self._desk, self._pool)
+            _abandon(self._desk, self._pool)
             raise
         self._terminate = Finalize(self, _terminate_pool, args=(self._desk, self._pool), exitpriority=15)
         self._state = RUN
@@ -459,6 +459,16 @@ def _terminate_pool(desk: _Desk, workers: list[BaseProcess]) -> None:
     with desk.lock:
         desk.fail((RAISED_HERE, PoolTerminated("the pool was terminated")))
         _end_workers(workers)
+    desk.board.ring()
+
+
+def _abandon(desk: _Desk, workers: list[BaseProcess]) -> None:
+    """A worker could not be started: the others have done nothing yet, and end without ceremony."""
+    desk.fail((RAISED_HERE, PoolTerminated("the pool could not be started")))
+    for w in workers:
+        getattr(w, "kill", w.terminate)()
+    for w in workers:
+        w.join()
     desk.board.ring()
 
 
