@@ -131,6 +131,15 @@ class _Queue(_MessageQueue[_T]):
         if cls.__module__ != __name__:
             mix_into(cls, cls._classic)
 
+    # As with the standard library's queues, what subclasses add stays behind unless they say otherwise:
+    # the executor of concurrent.futures adds locks that cannot be pickled.
+
+    def __getstate__(self) -> Any:
+        return None
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
 
 class Queue(_Queue[_T]):
     """A queue; bounded if `maxsize` is above 0."""
@@ -140,6 +149,12 @@ class Queue(_Queue[_T]):
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         super().__init__(max(maxsize, 0))
         self._maxsize = maxsize if maxsize > 0 else SEM_VALUE_MAX
+
+    def __getstate__(self) -> Any:
+        return self._maxsize
+
+    def __setstate__(self, state: Any) -> None:
+        self._maxsize = state
 
     def put_nowait(self, obj: _T) -> None:
         """put, or Full at once."""
