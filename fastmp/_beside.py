@@ -13,6 +13,8 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from typing import Any
 
+__all__ = ["after_fork", "finish", "set_spawning_popen", "take_over"]
+
 _STANDARD = "multiprocessing"
 
 _modules = sys.modules
@@ -43,7 +45,7 @@ def after_fork() -> None:
     util._run_after_forkers()
 
 
-def take_over(authkey: bytes | None = None) -> None:
+def take_over() -> None:
     """In a child that has unpickled its arguments: the standard library's processes know each other by our
     key."""
     process = _loaded("process")
