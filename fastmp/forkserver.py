@@ -34,6 +34,7 @@ import hmac
 import importlib
 import os
 import pickle
+import resource
 import select
 import signal
 import socket
@@ -64,6 +65,7 @@ MAIN = "__main__"
 MAIN_KEYS = "init_main_"
 PREPARATION = ("sys_", "dir", "orig_dir", "start_method", "installed", MAIN_KEYS)  # what all children share
 
+_PROGRAM = f"{__package__}.__main__"
 _number = struct.Struct("=i")  # pid, -errno or exit code
 
 
@@ -120,33 +122,27 @@ class ForkServer:
     def connect_to_new_process(
         self, fds: Sequence[int], owner: int = 0, ticket: Any = None
     ) -> tuple[int, int, Line]:
-        """Have a child forked: its pid, its sentinel and the line to it, on which it is told to begin.
+        """Have the running server fork a child: its pid, its sentinel, and the line to tell it to begin.
 
         It takes the place `owner` in the arena, finds its arguments by the ticket, and gets the descriptors,
         the first of which is its parent's sentinel. OSError or EOFError if the server is not there any more.
         """
         if len(fds) > MOST_FDS:
             raise ValueError("too many fds")
-        self.ensure_running()
+        with self._lock:
+            address, key, alive_fd = (
+                self._forkserver_address,
+                self._forkserver_authkey,
+                self._forkserver_alive_fd,
+            )
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-            sock.connect(self._forkserver_address)  # type: ignore[arg-type]
-            nonces = self._greet(sock)
+            sock.connect(address)  # type: ignore[arg-type]
+            nonces = _greet(sock, key)
             request = pickle.dumps((owner, ticket, len(fds)))
-            proof = _prove(self._forkserver_authkey, b"client", nonces, request)
-            socket.send_fds(sock, [proof, request], fds)
+            socket.send_fds(sock, [_prove(key, b"client", nonces, request), request], fds)
+            _await_birth(sock, alive_fd)  # type: ignore[arg-type]
             pid, sentinel = _receive_birth(sock)
             return pid, sentinel, Line(sock.detach())
-
-    def _greet(self, sock: socket.socket) -> bytes:
-        ours = os.urandom(NONCE_BYTES)
-        sock.send(ours)
-        answer = sock.recv(NONCE_BYTES + PROOF_BYTES)
-        if not answer:
-            raise EOFError("the fork server ended before it answered")
-        nonces, proof = ours + answer[:NONCE_BYTES], answer[NONCE_BYTES:]
-        if not hmac.compare_digest(proof, _prove(self._forkserver_authkey, b"server", nonces)):
-            raise _core.AuthenticationError("another process answers at the fork server's address")
-        return nonces
 
     def _is_alive(self, milliseconds: int = 0) -> bool:
         if self._forkserver_alive_fd is None:
@@ -175,7 +171,7 @@ class ForkServer:
     def _settings(self) -> tuple[Any, ...]:
         every = spawn.get_preparation_data("")
         data = {key: every[key] for key in every if key.startswith(PREPARATION)}
-        used = [name for name in list(sys.modules) if name.startswith(f"{__package__}.")]
+        used = [name for name in list(sys.modules) if name.startswith(f"{__package__}.") and name != _PROGRAM]
         return self._forkserver_authkey, used, self._preload_modules, self._preload_on_error, data
 
     def _stop(self) -> None:
@@ -257,10 +253,33 @@ def _look(sock: socket.socket) -> bytes:
     return sock.recv(_number.size, socket.MSG_PEEK)
 
 
+def _greet(sock: socket.socket, key: bytes) -> bytes:
+    """Begin the conversation: the random numbers of both, once the server has shown that it knows the key."""
+    ours = os.urandom(NONCE_BYTES)
+    sock.send(ours)
+    answer = sock.recv(NONCE_BYTES + PROOF_BYTES)
+    if not answer:
+        raise EOFError("the fork server ended before it answered")
+    nonces, proof = ours + answer[:NONCE_BYTES], answer[NONCE_BYTES:]
+    if not hmac.compare_digest(proof, _prove(key, b"server", nonces)):
+        raise _core.AuthenticationError("another process answers at the fork server's address")
+    return nonces
+
+
+def _await_birth(sock: socket.socket, alive_fd: int) -> None:
+    """Until the server tells something or is gone. The child may have its end of the socket then, and wait."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    poll.register(alive_fd, 0)
+    poll.poll()
+    if sock.fileno() not in dict(poll.poll(0)):  # asked again: it may have told and gone at once
+        raise EOFError("the fork server ended before it told of the child")
+
+
 def _receive_birth(sock: socket.socket) -> tuple[int, int]:
     reply, sentinels, _, _ = socket.recv_fds(sock, _number.size, 1, socket.MSG_CMSG_CLOEXEC)
     if not reply:
-        raise EOFError("the fork server ended before it forked")
+        raise EOFError("the fork server did not fork")
     (pid,) = _number.unpack(reply)
     if pid < 0:
         raise OSError(-pid, os.strerror(-pid))
@@ -316,7 +335,9 @@ def main(listener_fd: int, alive_fd: int, arena_fd: int, settings_fd: int, repor
     with open(report_fd, "wb") as report:
         _preload(modules, on_error, data, report)
     process._flush_std_streams()
-    server = _Server(listener_fd, alive_fd, key)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    server = _Server(listener_fd, alive_fd, key, limits)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))  # each child takes two of them
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     gc.freeze()
     try:
@@ -368,10 +389,11 @@ def _pickled(e: BaseException) -> bytes:
 class _Server:
     """Waits for whatever is next: a client, what a client says, the end of a child, the end of the family."""
 
-    def __init__(self, listener_fd: int, alive_fd: int, key: bytes) -> None:
+    def __init__(self, listener_fd: int, alive_fd: int, key: bytes, limits: tuple[int, int]) -> None:
         self._listener = socket.socket(fileno=listener_fd)
         self._listener.setblocking(False)
         self._key = key
+        self._limits = limits  # of a child's descriptors
         self._serving = True
         self._on_sigint = signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._epoll = select.epoll()
@@ -442,10 +464,12 @@ class _Server:
         owner, ticket, count = pickle.loads(request)
         _, fds, _, _ = socket.recv_fds(sock, LONGEST_REQUEST, count, socket.MSG_CMSG_CLOEXEC)
         try:
-            if len(fds) == count:
-                self._beget(sock, owner, ticket, fds)
-            else:
-                sock.send(_number.pack(-errno.EMFILE))
+            if len(fds) != count:
+                raise OSError(errno.EMFILE, "no descriptors are left")
+            self._beget(sock, owner, ticket, fds)
+        except (OSError, MemoryError) as e:
+            sock.send(_number.pack(-(getattr(e, "errno", None) or errno.ENOMEM)))
+            self._dismiss(sock)
         finally:
             for fd in fds:
                 os.close(fd)
@@ -453,11 +477,7 @@ class _Server:
     # ---- children
 
     def _beget(self, sock: socket.socket, owner: int, ticket: Any, fds: Sequence[int]) -> None:
-        try:
-            child = _core.fork(owner)
-        except (OSError, MemoryError) as e:
-            sock.send(_number.pack(-(getattr(e, "errno", None) or errno.ENOMEM)))
-            raise
+        child = _core.fork(owner)
         if child is None:
             live(functools.partial(self._live, sock.fileno(), ticket, fds))
         with contextlib.suppress(OSError):  # nobody is there any more: the child sees that as well
@@ -483,6 +503,7 @@ class _Server:
         """The child, until its exit code is known."""
         atexit._clear()  # as in a forked child, not as in a spawned one
         signal.signal(signal.SIGINT, self._on_sigint)
+        resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
         for fd in (self._epoll.fileno(), *(self._actions.keys() - {line}), *self._lines):
             os.close(fd)
         begin = os.read(line, len(BEGIN))
