@@ -136,6 +136,7 @@ class ForkServer:
                 self._forkserver_alive_fd,
             )
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+            sock.settimeout(None)  # whatever socket.setdefaulttimeout() was told
             sock.connect(address)  # type: ignore[arg-type]
             nonces = _greet(sock, key)
             request = pickle.dumps((owner, ticket, len(fds)))
