@@ -268,7 +268,7 @@ def _greet(sock: socket.socket, key: bytes) -> bytes:
 
 
 def _await_birth(sock: socket.socket, alive_fd: int) -> None:
-    """Until the server tells something or is gone. The child may have its end of the socket then, and wait."""
+    """Until the server tells something or is gone. Then the child may have its end of the socket."""
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     poll.register(alive_fd, 0)
@@ -429,6 +429,7 @@ class _Server:
         except OSError:  # perhaps no descriptor is left, until a child ends
             time.sleep(RETRY_SECONDS)
             return
+        sock.setblocking(True)  # whatever the default is that a preloaded module has set
         if not _same_user(sock):
             sock.close()
             return
