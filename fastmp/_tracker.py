@@ -17,6 +17,8 @@ import warnings
 from ._core import sem_unlink
 from .resource_tracker import _CLEANUP_FUNCS, _SIGNALS, _unlink_nothing
 
+__all__ = ["serve"]
+
 # No lock of ours has a name: semaphores are what libraries make, and what SemLock is for them.
 _REMOVE = {**_CLEANUP_FUNCS, "semaphore": sem_unlink, "dummy": _unlink_nothing}
 

@@ -16,9 +16,10 @@ writers do not interrupt each other:
     LEAVE         remove it in the end without a word: its maker ended as it should (this one is ours alone)
     PROBE         nothing; tells whether the tracker lives
 
-The tracker is started by the first who needs it. Children that are started from then on have its descriptor,
-forked ones as a matter of course, others because their launcher hands it over (get_state, set_state). A child
-that needs one when its parent had none starts its own.
+A family of processes has one tracker, started by the first who needs it, or at the latest when a process that
+has loaded `shared_memory` starts a child: what that child will make is to outlive it. Children have the
+descriptor from their parent, forked ones as a matter of course, others because their launcher hands it over
+(get_state, set_state). A child whose parent had none starts its own if it needs one.
 
 Children may load this module without ever using it, so what only a start of the tracker needs is loaded then.
 """
@@ -192,8 +193,15 @@ def launched_here() -> bool:
     return _resource_tracker._pid is not None
 
 
+def expect_child() -> None:
+    """A child is about to be started, which may make named segments that others are to use."""
+    if _resource_tracker._fd is None and "fastmp.shared_memory" in sys.modules:
+        ensure_running()
+
+
 def get_state() -> Any:
-    """What a child that is being pickled for needs to reach the tracker, if one was started."""
+    """What a child that is being pickled for needs to reach the tracker, if there is one."""
+    expect_child()
     fd = _resource_tracker._fd
     return None if fd is None else reduction.DupFd(fd)
 

@@ -84,7 +84,8 @@ def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 @pytest.fixture(scope="session", autouse=True)
 def warm(own_temporary_folder: None) -> None:
-    """What is made at first use and kept, the arena, belongs to no test."""
+    """What is made at first use and kept, the arena and the resource tracker, belongs to no test."""
+    fastmp.resource_tracker.ensure_running()
     child = fastmp.get_context("fork").Process()
     child.start()
     child.join()

@@ -27,13 +27,6 @@ def tracker():
 
 
 @pytest.fixture
-def family_tracker():
-    resource_tracker.ensure_running()
-    yield resource_tracker._resource_tracker
-    resource_tracker._resource_tracker._stop()
-
-
-@pytest.fixture
 def path():
     """A file that is a segment of shared memory."""
     path = Path(f"/dev/shm/fastmp-test-tracker-{os.getpid()}-{os.urandom(4).hex()}")
@@ -271,6 +264,7 @@ def tell_tracker(told, name):
     told.put(
         (tracker._pid, tracker._check_alive(), os.fstat(tracker._fd).st_ino, os.get_inheritable(tracker._fd))
     )
+    resource_tracker.unregister(name, "dummy")
 
 
 def tell_from_grandchild(told, name, method):
@@ -279,42 +273,52 @@ def tell_from_grandchild(told, name, method):
     grandchild.join()
 
 
-def test_children_use_their_parent_s(family_tracker, start_method, start):
+@pytest.mark.parametrize("generations", [1, 2])
+def test_children_use_their_parent_s(start_method, start, generations):
     told = fastmp.SimpleQueue()
-    start(tell_tracker, told, "name")
-    assert told.get() == (None, True, os.fstat(family_tracker._fd).st_ino, False)
-    resource_tracker.unregister("name", "dummy")
-    family_tracker._stop()
-    if start_method != "forkserver":  # whose server may have the tracker as well
-        assert family_tracker._exitcode == 0
+    if generations == 1:
+        start(tell_tracker, told, "name")
+    else:
+        start(tell_from_grandchild, told, "name", start_method)
+    assert told.get() == (None, True, os.fstat(resource_tracker._resource_tracker._fd).st_ino, False)
 
 
-def test_grandchildren_too(family_tracker, start_method, start):
-    told = fastmp.SimpleQueue()
-    start(tell_from_grandchild, told, "name", start_method)
-    assert told.get() == (None, True, os.fstat(family_tracker._fd).st_ino, False)
-    resource_tracker.unregister("name", "dummy")
+FAMILY = """
+import fastmp
+{shared}
+
+def tell(told):
+    tracker = fastmp.resource_tracker._resource_tracker
+    before = tracker._fd is not None
+    fastmp.resource_tracker.ensure_running()
+    told.put((before, fastmp.resource_tracker.launched_here()))
+
+if __name__ == "__main__":
+    ctx = fastmp.get_context({method!r})
+    told = ctx.SimpleQueue()
+    child = ctx.Process(target=tell, args=(told,))
+    child.start()
+    print(*told.get())
+    child.join()
+"""
 
 
-def tell_own_tracker(told):
+@pytest.mark.parametrize(
+    "shared, answer", [("", "False True"), ("from fastmp import shared_memory", "True False")]
+)
+def test_a_parent_that_may_share_segments_starts_it_for_its_children(tmp_path, start_method, shared, answer):
+    """Where the parent hasn't loaded what would be tracked a child starts its own, if it needs one."""
+    path = tmp_path / "family.py"
+    path.write_text(FAMILY.format(shared=shared, method=start_method))
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=DEADLINE)
+    assert (done.stdout, done.stderr) == (answer + "\n", "")
+
+
+def test_a_forked_copy_is_not_its_parent():
     tracker = resource_tracker._resource_tracker
-    before = tracker._fd
-    resource_tracker.ensure_running()
-    told.put((before, tracker._pid is not None, resource_tracker.launched_here()))
-    tracker._stop()
-
-
-def test_a_child_starts_its_own_if_its_parent_has_none(start):
-    assert resource_tracker._resource_tracker._fd is None
-    told = fastmp.SimpleQueue()
-    start(tell_own_tracker, told)
-    assert told.get() == (None, True, True)
-
-
-def test_a_forked_copy_is_not_its_parent(family_tracker):
     reader, writer = os.pipe()
     if (pid := os.fork()) == 0:
-        alive = family_tracker._pid is None and family_tracker._check_alive()
+        alive = tracker._pid is None and tracker._check_alive()
         os.write(writer, b"1" if alive else b"0")
         os._exit(0)
     os.close(writer)
@@ -329,6 +333,7 @@ def test_fastmp_s_own_objects_need_none():
         "ctx = fastmp.get_context('fork')\n"
         "things = [ctx.Lock(), ctx.Semaphore(), ctx.Queue(), ctx.Value('i'), ctx.Pipe(), ctx.Event()]\n"
         "with ctx.Pool(1) as pool: pool.map(abs, [1])\n"
+        "with ctx.Manager() as manager: manager.list()\n"
         "print('fastmp.resource_tracker' in sys.modules)\n"
     )
     done = run_program(code)

@@ -46,13 +46,6 @@ def name():
         sem_unlink(name)
 
 
-@pytest.fixture
-def tracker():
-    fastmp.resource_tracker.ensure_running()
-    yield fastmp.resource_tracker._resource_tracker
-    fastmp.resource_tracker._resource_tracker._stop()
-
-
 def elsewhere(function):
     """What function() returns, or the exception it raises, in another thread."""
     outcome = []
@@ -307,7 +300,7 @@ def release_and_count(lock, told):
     lock.release()
 
 
-def test_a_child_shares_it_and_holds_nothing(tracker, start_method, start):
+def test_a_child_shares_it_and_holds_nothing(start_method, start):
     lock = synchronize.SemLock(SEMAPHORE, 1, 1, ctx=fastmp.get_context(start_method))
     told = fastmp.SimpleQueue()
     lock.acquire()
@@ -316,7 +309,7 @@ def test_a_child_shares_it_and_holds_nothing(tracker, start_method, start):
     assert lock.acquire(timeout=30)
 
 
-def test_a_spawned_child_opens_it_by_its_name(tracker):
+def test_a_spawned_child_opens_it_by_its_name():
     lock = Ticket(ctx=Spawning())
     with spawning():
         data = pickle.dumps(lock)
@@ -328,7 +321,7 @@ def test_a_spawned_child_opens_it_by_its_name(tracker):
         assert lock.locked()
 
 
-def test_its_name_goes_with_the_object_that_made_it(tracker):
+def test_its_name_goes_with_the_object_that_made_it():
     lock = Ticket(ctx=Spawning())
     path = SYSTEM + lock._semlock.name[1:]
     with spawning():
@@ -339,7 +332,7 @@ def test_its_name_goes_with_the_object_that_made_it(tracker):
     assert not os.path.exists(path)
 
 
-def test_a_taken_name_is_not_taken_twice(monkeypatch, tracker):
+def test_a_taken_name_is_not_taken_twice(monkeypatch):
     names = iter(["/test-semlock-first", "/test-semlock-first", "/test-semlock-second"])
     monkeypatch.setattr(synchronize.SemLock, "_make_name", staticmethod(lambda: next(names)))
     first, second = Ticket(ctx=Spawning()), Ticket(ctx=Spawning())

@@ -11,19 +11,11 @@ from pathlib import Path
 import pytest
 
 import fastmp
-from fastmp import resource_tracker, shared_memory
+from fastmp import shared_memory
 from fastmp.managers import SharedMemoryManager
 from fastmp.shared_memory import ShareableList, SharedMemory
 
 DEADLINE = 60
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tracker():
-    """The tracker lives as long as the program that uses it, so it is no test's leftover."""
-    resource_tracker.ensure_running()
-    yield
-    resource_tracker._resource_tracker._stop()
 
 
 @pytest.fixture
@@ -250,19 +242,16 @@ def test_untracked_memory_stays():
 
 CHILD = """
 import fastmp, os, signal
-from fastmp import resource_tracker
-from fastmp.shared_memory import SharedMemory
+{shared}
 
 def make(conn, end):
-    memory = SharedMemory(create=True, size=1)
+    memory = fastmp.shared_memory.SharedMemory(create=True, size=1)
     memory.buf[0] = 9
     conn.send(memory.name)
     if end == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
 
-def name_from_child(method, end, tracker):
-    if tracker == "one tracker":
-        resource_tracker.ensure_running()
+def name_from_child(method, end):
     ours, theirs = fastmp.Pipe()
     child = fastmp.get_context(method).Process(target=make, args=(theirs, end))
     child.start()
@@ -271,9 +260,11 @@ def name_from_child(method, end, tracker):
     return name
 
 if __name__ == "__main__":
-    name = name_from_child({method!r}, {end!r}, {tracker!r})
+    name = name_from_child({method!r}, {end!r})
+    SharedMemory = fastmp.shared_memory.SharedMemory
 """
-TRACKERS = pytest.mark.parametrize("tracker", ["one tracker", "each its own"])
+ONE_TRACKER = "from fastmp import shared_memory"
+TRACKERS = pytest.mark.parametrize("shared", [ONE_TRACKER, ""], ids=["one tracker", "each its own"])
 
 
 def run_parent(folder, then, **values):
@@ -284,24 +275,50 @@ def run_parent(folder, then, **values):
 
 
 @TRACKERS
-def test_what_a_child_made_outlives_it(tmp_path, start_method, tracker):
+def test_what_a_child_made_outlives_it(tmp_path, start_method, shared):
     then = ["memory = SharedMemory(name)", "assert memory.buf[0] == 9", "memory.close()", "memory.unlink()"]
-    done = run_parent(tmp_path, then, method=start_method, end="regular", tracker=tracker)
+    done = run_parent(tmp_path, then, method=start_method, end="regular", shared=shared)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_a_child_made_goes_with_the_program(tmp_path, start_method):
-    done = run_parent(tmp_path, ["print(name)"], method=start_method, end="regular", tracker="one tracker")
+    done = run_parent(tmp_path, ["print(name)"], method=start_method, end="regular", shared=ONE_TRACKER)
     assert (done.returncode, done.stderr) == (0, "")
     assert not Path("/dev/shm", done.stdout.strip()).exists()
 
 
 @TRACKERS
-def test_what_a_killed_child_made_is_removed(tmp_path, start_method, tracker):
-    done = run_parent(tmp_path, ["print(name)"], method=start_method, end="killed", tracker=tracker)
+def test_what_a_killed_child_made_is_removed(tmp_path, start_method, shared):
+    done = run_parent(tmp_path, ["print(name)"], method=start_method, end="killed", shared=shared)
     assert done.returncode == 0
     assert LEAKED in done.stderr
     assert not Path("/dev/shm", done.stdout.strip()).exists()
+
+
+POOL = """
+import fastmp
+from fastmp.shared_memory import SharedMemory
+
+def make(value):
+    memory = SharedMemory(create=True, size=1)
+    memory.buf[0] = value
+    return memory.name
+
+if __name__ == "__main__":
+    with fastmp.get_context({method!r}).Pool(1) as pool:
+        name = pool.apply(make, (9,))
+    memory = SharedMemory(name)
+    assert memory.buf[0] == 9
+    memory.unlink()
+"""
+
+
+def test_what_a_worker_made_outlives_the_pool(tmp_path, start_method):
+    """Although its end is sudden."""
+    path = tmp_path / "pool.py"
+    path.write_text(POOL.format(method=start_method))
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=DEADLINE)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # ---- ShareableList -----------------------------------------------------------------------------------------
@@ -484,10 +501,12 @@ def allocate(manager, conn):
     conn.send(memory.name)
 
 
-def test_it_outlives_the_process_that_asked_for_it(manager, start, finish):
+def test_it_outlives_the_process_that_asked_for_it(manager, finish):
     ours, theirs = fastmp.Pipe()
     with ours, theirs:
-        finish(start(allocate, manager, theirs))
+        child = fastmp.get_context("fork").Process(target=allocate, args=(manager, theirs))
+        child.start()  # a manager cannot be pickled
+        finish(child)
         memory = SharedMemory(ours.recv())
     assert bytes(memory.buf) == b"left"
     memory.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
 
 from .. import _core
 from ..process import BaseProcess, _flush_std_streams
@@ -29,6 +30,8 @@ class Popen:
         self._launch(process_obj)
 
     def _launch(self, process_obj: BaseProcess) -> None:
+        if tracker := sys.modules.get("fastmp.resource_tracker"):
+            tracker.expect_child()
         child = _core.fork()
         if child is None:
             atexit._clear()

@@ -2,7 +2,8 @@
 
 Who asks for a segment makes it, and tells the server its name: there is nothing to be copied. From then on
 the server answers for it, in front of the resource tracker, too. So a segment may outlive the process that
-asked for it, and none outlives the manager.
+asked for it, and none outlives the manager. `shared_memory` is loaded at the first use: a program that has
+it has a resource tracker, too.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import contextlib
 from _posixshmem import shm_unlink  # type: ignore[import-not-found]
 
-from .. import resource_tracker, shared_memory
+import fastmp
+
 from .manager import BaseManager
 from .server import Server
 from .state import State
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, ClassVar
 
+    from .. import shared_memory
     from ..shared_memory import Item
 
 
@@ -44,7 +47,7 @@ class SharedMemoryServer(Server):
     def track_segment(self, c: Any, name: str) -> None:
         """Remove this segment in the end."""
         with self.mutex:
-            resource_tracker.register(f"/{name}", "shared_memory")  # for the case that this process is killed
+            fastmp.resource_tracker.register(f"/{name}", "shared_memory")  # should this process be killed
             self._segments.add(name)
 
     def release_segment(self, c: Any, name: str) -> None:
@@ -60,7 +63,7 @@ class SharedMemoryServer(Server):
         self._segments.remove(name)
         with contextlib.suppress(FileNotFoundError):  # its user has unlinked it
             shm_unlink(f"/{name}")
-        resource_tracker.unregister(f"/{name}", "shared_memory")
+        fastmp.resource_tracker.unregister(f"/{name}", "shared_memory")
 
 
 class SharedMemoryManager(BaseManager):
@@ -71,12 +74,12 @@ class SharedMemoryManager(BaseManager):
     def SharedMemory(self, size: int) -> shared_memory.SharedMemory:
         """A new segment."""
         self._require_started()
-        return self._entrusted(shared_memory.SharedMemory(None, create=True, size=size))
+        return self._entrusted(fastmp.shared_memory.SharedMemory(None, create=True, size=size))
 
     def ShareableList(self, sequence: Iterable[Item]) -> shared_memory.ShareableList:
         """A new list with these values."""
         self._require_started()
-        items = shared_memory.ShareableList(sequence)
+        items = fastmp.shared_memory.ShareableList(sequence)
         self._entrusted(items.shm)
         return items
 
