@@ -23,6 +23,7 @@ place where something is imported late.
 """
 
 import importlib
+import sys
 
 from . import context
 from ._install import install as install
@@ -35,6 +36,7 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from . import _by_value as _by_value
     from . import _tracker as _tracker
     from . import connection as connection
     from . import dummy as dummy
@@ -130,6 +132,8 @@ _SUBMODULES = frozenset(
         "util",
     }
 )
+
+sys.modules["__mp_main__"] = sys.modules["__main__"]  # what that is called by children that made it anew
 
 _default = context._default_context
 

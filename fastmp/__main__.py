@@ -144,7 +144,7 @@ def become_main(**known: Any) -> ModuleType:
     names.update(known)
     if "__cached__" in globals() and "__file__" in known:  # until 3.14
         names["__cached__"] = None
-    sys.modules["__main__"] = module
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = module
     return module
 
 

@@ -22,7 +22,7 @@ import sys
 
 import fastmp
 
-from . import _core, _spawning
+from . import _core, _definitions, _spawning
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ __all__ = [
 
 HAVE_SEND_HANDLE = True
 SCALARS = frozenset({type(None), bool, int, float, str, bytes})  # can't contain what a reducer is for
+UNPICKLABLE = (pickle.PicklingError, AttributeError, TypeError)  # what pickle raises then
 KEEP_BYTES = 1 << 16  # after a longer message its pickler is dropped: its memo may have grown as well
 
 _own: Table = {}  # what register() was told
@@ -110,8 +111,19 @@ loads = pickle.loads
 
 
 def dumps_for_child(obj: Any) -> bytes:
-    """The pickle of an argument of a process that is being spawned."""
-    return dumps(obj)
+    """The pickle of an argument of a process that is being spawned: by reference, or else by value."""
+    if not fastmp.spawn.main_is_found():
+        return fastmp._by_value.dumps(obj, {})
+    fds = _spawning.get_spawning_popen()._fds
+    count = len(fds)
+    try:
+        return dumps(obj)
+    except UNPICKLABLE as e:
+        del fds[count:]
+        try:
+            return fastmp._by_value.dumps(obj, _definitions.of_main())
+        except Exception as reason:
+            raise e from reason
 
 
 class ForkingPickler(pickle.Pickler):

@@ -6,6 +6,8 @@ import contextlib
 import threading
 import time
 
+from ..reduction import UNPICKLABLE
+from .packing import is_kept
 from .tasks import RAISED_HERE
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .. import _core
+    from .packing import Packer
     from .pool import Pool
     from .results import ApplyResult, _Job
     from .tasks import Item, Task
@@ -56,8 +59,10 @@ class _Desk:
     what is out and what comes later fails with it.
     """
 
-    def __init__(self, board: _core.Board) -> None:
+    def __init__(self, board: _core.Board, packer: Packer | None) -> None:
         self.board = board
+        self.packer = packer  # if tasks are pickled
+        self._plain: Any = None  # the function of the last task, if it needs no parcel
         self.lock = threading.RLock()  # for the fields below; a signal handler may come back for it
         self.jobs: dict[int, _Job] = {}
         self.keeper: Pool | None = None
@@ -173,11 +178,36 @@ class _Desk:
         """Send a task. Returns the load."""
         if self.failure is not None:
             return 0
+        entry = (job._inbox, key, job)
         try:
-            return self.board.put(task, (job._inbox, key, job))
+            if task[1] is not self._plain and self._needs_parcel(task[1]):
+                return self._put_parcel(task, entry)
+            try:
+                return self.board.put(task, entry)
+            except UNPICKLABLE as e:
+                return self._put_instead(task, entry, e)
         except Exception as e:
             job._set(key, (False, e))
             return 0
+
+    def _needs_parcel(self, func: Any) -> bool:
+        if self.packer is not None and self.packer.is_needed(func):
+            return True
+        self._plain = func if is_kept(func) else None
+        return False
+
+    def _put_parcel(self, task: Task, entry: tuple[Any, Any, Any]) -> int:
+        assert self.packer is not None
+        return self.board.put(self.packer.pack(task), entry)
+
+    def _put_instead(self, task: Task, entry: tuple[Any, Any, Any], refusal: Exception) -> int:
+        """By value what can't be pickled by reference. If that can't be either, the first error counts."""
+        if self.packer is None:
+            raise refusal
+        try:
+            return self._put_parcel(task, entry)
+        except UNPICKLABLE:
+            raise refusal from None
 
     def attend(self) -> None:
         """Nobody may be waiting for what is on its way: let the supervisor look after it."""

@@ -18,6 +18,7 @@ from .._finalize import Finalize
 from .classic import ClassicBoard
 from .desk import _Desk, _left
 from .errors import PoolTerminated, WorkerDied
+from .packing import Packer
 from .results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
 from .tasks import CALL, DIED, EACH, RAISED_HERE, STAR
 from .worker import _begin
@@ -80,7 +81,7 @@ class Pool:
         self._owner_pid = os.getpid()
         self._stillborn = 0
         self._setup_queues()
-        self._desk = _Desk(self._make_board())
+        self._desk = self._make_desk()
         self._cache = self._desk.jobs
         self._supervisor = threading.Thread(
             target=_supervise, args=(self._desk, weakref.ref(self)), name="PoolSupervisor", daemon=True
@@ -299,16 +300,19 @@ class Pool:
         """Make what workers inherit. A subclass may set `_inqueue` and `_outqueue` to queues of its own."""
         self._inqueue = self._outqueue = _core.Board(self._processes * 2 + _SPARE_SEATS)
 
-    def _make_board(self) -> Any:
+    def _make_desk(self) -> _Desk:
         if self._inqueue is self._outqueue:
             self._board = self._inqueue
         else:
             self._board = ClassicBoard(self._inqueue, self._outqueue, self._pool.__len__)
-        return self._board
+        packs = isinstance(self._board, _core.Board)
+        return _Desk(self._board, Packer(self._ctx.get_start_method() == "fork") if packs else None)
 
     def _repopulate_pool(self) -> None:
         """Start workers until there are as many as there should be."""
         for _ in range(self._processes - len(self._pool)):
+            if self._desk.packer is not None:
+                self._desk.packer.add_worker()
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
                 self._pool.append(self._start_worker(mask))
