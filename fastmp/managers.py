@@ -8,6 +8,8 @@ Here are the names that users and libraries know. What they stand for is in `_ma
 it: messages in protocol, objects and references to them in server, connections in client, proxies in proxy.
 """
 
+from ._managers.client import get_state as get_state
+from ._managers.client import set_state as set_state
 from ._managers.manager import BaseManager
 from ._managers.protocol import RemoteError as RemoteError
 from ._managers.protocol import Token

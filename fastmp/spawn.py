@@ -49,7 +49,7 @@ __all__ = [
 WINEXE = WINSERVICE = False
 
 _FLAG = "--multiprocessing-fork"
-_SERVERS = ("forkserver", "resource_tracker")  # modules
+_SERVERS = ("forkserver", "managers", "resource_tracker")  # modules
 _FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # where this package was found
 _lengths = struct.Struct("=Q")  # of the preparation data; the process object follows
 
@@ -193,7 +193,7 @@ def pack(popen: Any, process_obj: BaseProcess) -> _core.Block:
 def _servers() -> dict[str, Any]:
     """How the child reaches the servers of the family, as far as this process does."""
     loaded = ((name, sys.modules.get(f"fastmp.{name}")) for name in _SERVERS)
-    return {name: module.get_state() for name, module in loaded if module is not None}
+    return {name: state for name, module in loaded if module is not None and (state := module.get_state())}
 
 
 # ---- the child's side --------------------------------------------------------------------------------------

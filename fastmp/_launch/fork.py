@@ -27,7 +27,9 @@ class Popen:
     def __init__(self, process_obj: BaseProcess) -> None:
         _flush_std_streams()  # or what waits in them would be printed twice
         self.returncode: int | None = None
+        self.kept: dict[object, object] = {}  # by who needs it: what has to exist until the child is launched
         self._launch(process_obj)
+        self.kept.clear()
 
     def _launch(self, process_obj: BaseProcess) -> None:
         if tracker := sys.modules.get("fastmp.resource_tracker"):

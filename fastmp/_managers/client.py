@@ -4,8 +4,9 @@ A Link is to one server: all proxies there share it. Methods are called over a c
 errand (create, incref, decref, ...) has a connection of its own, or the thread's where that is idle and the
 server runs errands on it: the standard library's does not.
 
-Before a fork each link takes a Lease for the child: a connection on which the references of its proxies
-depend. The design of references is in `server`.
+For a child each link takes a Lease: a connection on which the references of the child's proxies depend.
+Before a fork it is for all proxies there are; for a child that is started otherwise it goes along with those
+that are pickled for it. The design of references is in `server`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,16 @@ if TYPE_CHECKING:
 ERRAND_SECONDS = 5.0  # for errands that nobody asked for: to take and give back references, to end the server
 
 keys: dict[Address, bytes] = {}  # of the servers that this process or its parents know
+
+
+def get_state() -> dict[Address, process.AuthenticationString]:
+    """What a child that is being spawned needs to know: keys."""
+    return {address: process.AuthenticationString(key) for address, key in keys.items()}
+
+
+def set_state(state: dict[Address, process.AuthenticationString]) -> None:
+    """In the child: what its parent's get_state() gave."""
+    keys.update(state)
 
 
 def run_errand(
@@ -166,21 +177,29 @@ class Link:
     def before_fork(self) -> None:
         """Take a lease for the child."""
         proxies = _living(self.proxies)
-        if not proxies or self.address in servers:
-            return
+        if proxies and self.address not in servers:
+            self._local.lease = self._take_lease(proxies[0]._authkey, [proxy._id for proxy in proxies])
+
+    def lend(self, authkey: bytes, ident: str, kept: dict[Any, Any]) -> Lease | None:
+        """A lease for a child that is not forked, with a reference to one object more. `kept` is what is
+        kept until that child is launched."""
+        if self not in kept:
+            kept[self] = self._take_lease(authkey, [ident])
+        lease: Lease | None = kept[self]
+        return lease if lease is not None and lease.extend(ident) else None
+
+    def adopt(self, lease: Lease, ident: str) -> None:
+        """In the child: what the parent lent, by way of the pickle of a proxy."""
+        self.lease = lease
+        lease.add(ident)
+
+    def _take_lease(self, authkey: bytes, idents: list[str]) -> Lease | None:
         try:
-            conn, idents = _begin_errand(
-                self.address,
-                proxies[0]._authkey,
-                self.client,
-                "lease",
-                ([proxy._id for proxy in proxies],),
-                unasked=True,
-            )
+            conn, held = _begin_errand(self.address, authkey, self.client, "lease", (idents,), unasked=True)
         except Exception as e:  # the manager has ended, or knows no leases
             _logging.debug("no lease for a child: %s", e)
-        else:
-            self._local.lease = Lease(conn, idents)
+            return None
+        return Lease(conn, held)
 
     def after_fork_in_parent(self) -> None:
         """The lease is the child's."""
@@ -197,20 +216,41 @@ class Link:
 
 
 class Lease:
-    """A connection on which references depend that the parent of this process took for it."""
+    """A connection on which references depend that the parent of this process took for it: one for each
+    object, which all proxies of the object share."""
 
     def __init__(self, conn: Any, idents: list[str]) -> None:
         self._conn = conn
         self._idents = idents
+        self._claims: list[str] = []  # an ident for each proxy
+
+    def extend(self, ident: str) -> bool:
+        """Take a reference to one object more, unless there is one; False if the object is gone."""
+        if ident not in self._idents:
+            try:
+                self._conn.send([ident])
+                _await_answer(self._conn, None, unasked=True)
+                self._idents += unwrap(*self._conn.recv())
+            except (OSError, EOFError, TimeoutError) as e:
+                _logging.debug("no more on a lease: %s", e)
+        return ident in self._idents
+
+    def add(self, ident: str) -> None:
+        """There is a reference to this object."""
+        if ident not in self._idents:
+            self._idents.append(ident)
 
     def claim(self, ident: str) -> bool:
-        """Take over one of the references, if there is one."""
+        """Refer to an object by this lease, if it has a reference."""
         if ident not in self._idents:
             return False
-        self._idents.remove(ident)
+        self._claims.append(ident)
         return True
 
     def give_back(self, ident: str) -> None:
+        self._claims.remove(ident)
+        if ident in self._claims:
+            return
         try:
             self._conn.send(ident)
         except OSError as e:
@@ -218,6 +258,9 @@ class Lease:
 
     def close(self) -> None:
         self._conn.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Lease, (self._conn, [])  # more may follow in the same pickle, so each proxy names its own
 
 
 _links: weakref.WeakValueDictionary[tuple[Address, Any], Link] = weakref.WeakValueDictionary()

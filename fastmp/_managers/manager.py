@@ -15,6 +15,7 @@ import fastmp
 from .. import _logging, connection, process
 from .._core import ProcessError
 from .._finalize import Finalize
+from .._spawning import assert_spawning
 from .client import keys, run_errand
 from .protocol import Token, listener_client
 from .proxy import AutoProxy, take_over
@@ -232,6 +233,18 @@ class BaseManager:
             raise ProcessError("Already started server")
         if self._state.value == State.SHUTDOWN:
             raise ProcessError("Manager has shut down")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For a child, where it is connected, too. It is this process that ends the server."""
+        assert_spawning(self)
+        state = {**self.__dict__, "_process": None}
+        state.pop("shutdown", None)
+        return object.__new__, (type(self),), state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._state.value == State.STARTED:
+            keys[self._address] = self._authkey
 
     def __enter__(self) -> Self:
         if self._state.value == State.INITIAL:

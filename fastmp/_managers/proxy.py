@@ -4,7 +4,7 @@ Each proxy is a reference to the object (see `server`), given back by its finali
 - incref, where there is none yet.
 - take_over, where the object came with one: it was created for this proxy, or a method returned it.
 - redeem, where the proxy is loaded from a pickle that has a ticket.
-- a claim to the lease of the process, where it was there before the fork.
+- a claim to the lease of the process, where it was there before the fork, or was among the child's arguments.
 
 In the process of its own server a proxy calls and counts directly, without a connection. So proxies may be
 put into managed objects, and go away with them.
@@ -13,12 +13,13 @@ put into managed objects, and go away with them.
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 
 from .. import _logging, process, reduction
 from .._finalize import Finalize, register_after_fork
 from .._spawning import get_spawning_popen
-from .client import get_link, keys, run_errand
+from .client import Lease, get_link, keys, run_errand
 from .protocol import RemoteError, listener_client, unwrap
 from .server import servers
 from .state import State
@@ -73,6 +74,7 @@ class BaseProxy:
         keys.setdefault(token.address, self._authkey)
         self._link = get_link(token.address, self._Client)
         self._ticket: str | None = None  # of the pickle it was loaded from, if it has no reference yet
+        self._reference: tuple[int, Callable[..., None], Any] = (0, _nothing, ())  # whose, how it goes
         if incref:
             self._incref()
         self._link.proxies[id(self)] = self  # by id(): what proxies forward may include __hash__
@@ -127,12 +129,12 @@ class BaseProxy:
         elif ticket != TAKEN_OVER:
             self._link.run_errand(self._authkey, "redeem", self._id, ticket)
         state = self._manager._state if self._manager is not None else None
-        self._close = Finalize(
-            self,
-            BaseProxy._decref,
-            args=(self._token, self._authkey, state, self._link),
-            exitpriority=10,
-        )
+        self._refer(BaseProxy._decref, self._token, self._authkey, state, self._link)
+
+    def _refer(self, give_back: Callable[..., None], *args: Any) -> None:
+        """There is a reference. `give_back(*args)` is to be called when this proxy dies."""
+        self._reference = os.getpid(), give_back, args
+        self._close = Finalize(self, give_back, args=args, exitpriority=10)
 
     @staticmethod
     def _decref(token: Token, authkey: bytes, state: State | None, link: Link) -> None:
@@ -147,14 +149,30 @@ class BaseProxy:
 
     def _after_fork(self) -> None:
         self._manager = None
+        pid, give_back, args = self._reference
+        if pid == os.getpid():  # it came with the child's arguments; but all finalizers were dropped since
+            self._refer(give_back, *args)
+        else:
+            self._inherit()
+
+    def _inherit(self) -> None:
+        """Get the reference that a child's proxy is."""
         lease = self._link.lease
         if lease is not None and lease.claim(self._id):
-            self._close = Finalize(self, lease.give_back, args=(self._id,), exitpriority=10)
+            self._refer(lease.give_back, self._id)
             return
         try:
             self._incref()
         except Exception as e:  # the manager may have ended, and nobody need use this proxy here
             _logging.info("incref failed: %s", e)
+
+    def _come_along(self, held: Lease | str | None) -> None:
+        """In a new child: be one of its arguments, for which `held` stands."""
+        if isinstance(held, Lease):
+            self._link.adopt(held, self._id)
+        else:
+            self._ticket = held
+        self._inherit()
 
     def __reduce__(self) -> tuple[Any, ...]:
         kwds: dict[str, Any] = {}
@@ -168,7 +186,10 @@ class BaseProxy:
             home = (home.__module__, home.__qualname__)
         return RebuildProxy, (proxytype, self._token, self._serializer, kwds, self._hold(), home)
 
-    def _hold(self) -> str | None:
+    def _hold(self) -> Lease | str | None:
+        kept = getattr(get_spawning_popen(), "kept", None)
+        if kept is not None:
+            return self._link.lend(self._authkey, self._id, kept)
         try:
             ticket: str = self._link.run_errand(self._authkey, "hold", self._id)
         except (OSError, EOFError, RemoteError, KeyError) as e:  # who loads the pickle will know more
@@ -189,6 +210,10 @@ class BaseProxy:
         except Exception:
             return repr(self)[:-1] + "; '__str__()' failed>"
         return text
+
+
+def _nothing() -> None:
+    """How a proxy without a reference gives it back."""
 
 
 def _find_key(address: Address, manager: Manager | None, authkey: bytes | None) -> bytes:
@@ -215,16 +240,18 @@ def RebuildProxy(
     token: Token,
     serializer: str,
     kwds: dict[str, Any],
-    ticket: str | None = None,
+    ticket: Lease | str | None = None,
     manager_class: tuple[str, str] | None = None,
 ) -> Any:
-    """Load a proxy, with a reference of its own. While a process loads what it is to become, it does
-    not talk to servers yet: its bootstrap then counts all proxies that are there."""
-    if not kwds.pop("incref", True) or getattr(process.current_process(), "_inheriting", False):
+    """Load a proxy, with a reference of its own. One among the arguments of a new child may come to nothing,
+    for the manager may have ended, and nobody need use it."""
+    if not kwds.pop("incref", True):
+        proxy = func(token, serializer, incref=False, **kwds)
+    elif getattr(process.current_process(), "_inheriting", False):
         proxy = func(token, serializer, incref=False, **kwds)
         if isinstance(proxy, BaseProxy):
-            proxy._ticket = ticket
-    elif ticket is not None:
+            proxy._come_along(ticket)
+    elif isinstance(ticket, str):
         kwds.setdefault("authkey", _find_key(token.address, None, None))
         proxy = take_over(func, token, serializer, ticket=ticket, incref=True, **kwds)
     else:

@@ -6,11 +6,11 @@ accept_connection, and calls of methods follow until the client leaves, and erra
 
 An object lives while it is referred to. References are counted here:
 - each proxy is one.
-- before a fork the parent takes a lease for the child: a connection that stands for a reference of each proxy
-  there is. The child may give them back one by one; what is left goes when the connection does, at the latest
-  with the child. So the parent's proxies may be gone before the child has run a line, and a child that is
-  killed leaves nothing behind. A server that knows no leases gets the references counted by the child.
-- a pickle of a proxy is one too, under a ticket, for the proxy may be gone before the pickle is loaded.
+- for a child the parent takes a lease: a connection that stands for a reference to each object that the child
+  has proxies of. The child may give them back one by one; what is left goes when the connection does, at the
+  latest with the child. So the parent's proxies may be gone before the child has run a line, and a child that
+  is killed leaves nothing behind. A server that knows no leases gets the references counted by the child.
+- any other pickle of a proxy is one, under a ticket, for the proxy may be gone before the pickle is loaded.
   The first that loads it redeems the ticket, that is, takes the reference over. Tickets that went out with
   an answer are void once the client asks the next question: it has loaded the answer by then.
 Idents are random, so one that outlived its object, or the server, never means another object.
@@ -330,19 +330,29 @@ class Server:
                 self.incref(c, ident)
 
     def lease(self, c: Any, idents: list[str]) -> None:
-        """References for a process, which gives each back by its ident, and all when it leaves."""
-        with self.mutex:
-            held = [ident for ident in idents if ident in self.id_to_obj]
-            for ident in held:
-                self.incref(c, ident)
+        """References for a process: one to each object that is there. It asks for more with a list, gives one
+        back with an ident, and all when it leaves."""
+        held: list[str] = []
+        message: list[str] | str = idents
         try:
-            c.send(("#RETURN", held))
             while not self.stop_event.is_set():
-                held.remove(ident := c.recv())
-                self.decref(c, ident)
+                if isinstance(message, list):
+                    c.send(("#RETURN", self._lend(held, message)))
+                elif message in held:
+                    held.remove(message)
+                    self.decref(c, message)
+                message = c.recv()
         finally:
             for ident in held:
                 self.decref(c, ident)
+
+    def _lend(self, held: list[str], idents: list[str]) -> list[str]:
+        with self.mutex:
+            granted = [ident for ident in dict.fromkeys(idents) if ident in self.id_to_obj]
+            for ident in granted:
+                self.incref(None, ident)
+                held.append(ident)
+        return granted
 
     def get_methods(self, c: Any, token: Token) -> tuple[str, ...]:
         """The names that an object exposes."""
