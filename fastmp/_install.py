@@ -11,6 +11,7 @@ A leaf: imports nothing of fastmp when it is loaded.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
@@ -37,6 +38,7 @@ def install() -> None:
             if _within(name, ours):
                 sys.modules[alias + name[len(ours) :]] = module
     sys.meta_path.insert(0, _Aliases)
+    atexit.register(_prepare_exit)
     _tell_executors()
 
 
@@ -45,6 +47,7 @@ def uninstall() -> None:
     if not is_installed():
         return
     sys.meta_path.remove(_Aliases)
+    atexit.unregister(_prepare_exit)
     _take_out_aliases()
     sys.modules.update(_replaced)
     _replaced.clear()
@@ -126,3 +129,10 @@ def _tell_executors() -> None:
     kept = {name: value for name, value in vars(module).items() if name in stay}
     importlib.reload(module)
     vars(module).update(kept)
+
+
+def _prepare_exit() -> None:
+    """An executor that is collected by the end of the interpreter looks for multiprocessing.util, when
+    nothing can be imported any more."""
+    if _EXECUTORS in sys.modules:
+        importlib.import_module(f"{_OURS}.util")

@@ -111,3 +111,90 @@ def test_the_standard_library_is_not_imported():
         "import multiprocessing.queues, multiprocessing.util, multiprocessing.resource_tracker",
         "assert '_multiprocessing' not in sys.modules",
     )
+
+
+def test_whether_it_is_installed():
+    run_python(
+        "import fastmp, fastmp._install as i, sys",
+        "assert not i.is_installed()",
+        "fastmp.install(); fastmp.install()",
+        "assert i.is_installed() and sys.meta_path.count(i._Aliases) == 1",
+        "fastmp.uninstall()",
+        "assert not i.is_installed() and i._Aliases not in sys.meta_path",
+    )
+
+
+def test_the_core_of_the_standard_library_s_package_is_aliased():
+    run_python(
+        "import _multiprocessing as old, fastmp; fastmp.install()",
+        "import _multiprocessing",
+        "assert _multiprocessing is not old and _multiprocessing.__name__ == 'fastmp._multiprocessing'",
+        "fastmp.uninstall()",
+        "import _multiprocessing",
+        "assert _multiprocessing is old",
+    )
+
+
+def test_everything_by_star():
+    run_python(
+        "import fastmp, pkgutil, importlib; fastmp.install()",
+        "import multiprocessing",
+        "modules = [m.name for m in pkgutil.walk_packages(multiprocessing.__path__, 'multiprocessing.')]",
+        "assert 'multiprocessing.dummy.connection' in modules",
+        "for name in modules:",
+        "    if '._' not in name:",
+        "        names = {}",
+        "        exec(f'from {name} import *', names)",
+        "        module = importlib.import_module(name)",
+        "        assert set(module.__all__) <= set(names), name",
+        "names = {}",
+        "exec('from multiprocessing import *', names)",
+        "assert set(multiprocessing.__all__) <= set(names)",
+    )
+
+
+EXECUTORS = """
+import concurrent.futures, os, sys
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+def kind():
+    import multiprocessing
+    return type(multiprocessing.current_process()).__module__
+
+if __name__ == "__main__":
+    old = ProcessPoolExecutor(1)
+    assert old.submit(kind).result(60) == "multiprocessing.context"
+    import fastmp
+    for _ in range(2):
+        fastmp.install()
+        fastmp.set_start_method(sys.argv[1], force=True)
+        assert old.submit(abs, -2).result(60) == 2
+        assert concurrent.futures.ProcessPoolExecutor is ProcessPoolExecutor
+        with ProcessPoolExecutor(2) as new:
+            assert list(new.map(abs, range(-5, 0))) == [5, 4, 3, 2, 1]
+            assert new.submit(kind).result(60) == "fastmp.context"
+            broken = new.submit(os._exit, 3)
+            assert isinstance(broken.exception(60), BrokenProcessPool)
+        fastmp.uninstall()
+        with ProcessPoolExecutor(1) as new:
+            assert new.submit(kind).result(60) == "multiprocessing.context"
+    assert old.submit(abs, -3).result(60) == 3
+    print("done")
+"""
+
+
+def test_executors_that_were_imported_before(start_method, tmp_path):
+    (tmp_path / "executors.py").write_text(EXECUTORS)
+    command = [sys.executable, tmp_path / "executors.py", start_method]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=80)
+    assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)
+
+
+def test_an_executor_that_is_left_to_the_exit():
+    run_python(
+        "import fastmp; fastmp.install()",
+        "from concurrent.futures import ProcessPoolExecutor",
+        "executor = ProcessPoolExecutor(1)",
+        "assert executor.submit(abs, -1).result(60) == 1",
+    )

@@ -170,9 +170,11 @@ if __name__ == "__main__":
 def test_children_have_it_too(kind, start_method, tmp_path):
     (tmp_path / "uses.py").write_text(USES)
     os.mkdir("uses_folder")
-    shutil.copy("uses.py", "uses_folder/__main__.py")
+    shutil.copy("uses.py", "uses_folder/module.py")
+    (tmp_path / "uses_folder" / "__main__.py").write_text("import module; module.main()\n")
     with zipfile.ZipFile("uses.zip", "w") as file:
-        file.write("uses.py", "__main__.py")
+        for name in "module.py", "__main__.py":
+            file.write(f"uses_folder/{name}", name)
     program = {"file": ["uses.py"], "-m": ["-m", "uses"], "folder": ["uses_folder"], "zip": ["uses.zip"]}[
         kind
     ]
