@@ -9,7 +9,6 @@ def nothing() -> None:
     pass
 
 
-@row("Process start + join", count=100)
 def start_and_join(mp: Any, count: int) -> float:
     def repeat(count: int) -> None:
         for _ in range(count):
@@ -18,3 +17,8 @@ def start_and_join(mp: Any, count: int) -> float:
             process.join()
 
     return seconds(repeat, count)
+
+
+row("Process start + join", count=100)(start_and_join)
+row("Process start + join, forkserver", count=50, method="forkserver")(start_and_join)
+row("Process start + join, spawn", count=10, method="spawn")(start_and_join)

@@ -18,13 +18,12 @@ import sys
 from rows import ROWS, Row, load_rows
 
 PEERS = {"stdlib": "multiprocessing", "fastmp": "fastmp"}  # column: module; ratios are to the first
-METHOD = "fork"
 
 
 def measure(row: Row, peer: str, scale: float) -> float:
     """Microseconds, in this process."""
     count = max(1, int(row.count * scale))
-    context = importlib.import_module(PEERS[peer]).get_context(METHOD)
+    context = importlib.import_module(PEERS[peer]).get_context(row.method)
     return row.program(context, count) / count * 1e6
 
 
@@ -52,7 +51,7 @@ def table(rows: list[Row], rounds: int, scale: float) -> str:
 def machine() -> str:
     return (
         f"CPython {platform.python_version()}, {platform.system()} {platform.release().partition('-')[0]} on "
-        f"{platform.machine()}, {os.cpu_count()} processors, start method {METHOD}"
+        f"{platform.machine()}, {os.cpu_count()} processors"
     )
 
 

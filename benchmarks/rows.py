@@ -1,12 +1,12 @@
 """What a benchmark is: a function that does one thing `count` times and returns the seconds it took.
 
-It gets the module to measure, or one with the same interface, so all peers run the same program:
+It gets a context of the module to measure, so all peers run the same program:
 
     @row("Pipe round trip", count=4000)
     def round_trip(mp, count): ...
 
 The name is that of the table's row, and the table shows microseconds for one of the `count` things.
-Setting up and warming up are not in the time. A file bench_<noun>.py holds the rows of one noun;
+Setting up and warming up are not in the time. The start method is fork if the row does not name another. A file bench_<noun>.py holds the rows of one noun;
 compare.py collects them from all such files.
 """
 
@@ -26,14 +26,15 @@ class Row:
     name: str
     count: int
     program: Program
+    method: str
 
 
 ROWS: dict[str, Row] = {}
 
 
-def row(name: str, count: int) -> Callable[[Program], Program]:
+def row(name: str, count: int, method: str = "fork") -> Callable[[Program], Program]:
     def add(program: Program) -> Program:
-        ROWS[name] = Row(name, count, program)
+        ROWS[name] = Row(name, count, program, method)
         return program
 
     return add

@@ -17,6 +17,6 @@ def test_the_table_has_a_figure_for_each_row_and_peer():
     assert run.returncode == 0, run.stderr
     rows = re.findall(r"^\| (\w.*?) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", run.stdout, re.MULTILINE)
     nouns = " ".join(name for name, *_ in rows)
-    assert len(rows) >= 9
-    for noun in "Pipe", "Queue", "SimpleQueue", "Pool.apply", "Pool.map", "Value", "Lock", "Process":
+    assert len(rows) >= 12
+    for noun in "Pipe", "Queue", "SimpleQueue", "Pool.apply", "Pool.map", "Value", "Lock", "forkserver", "spawn", "import":
         assert noun in nouns
