@@ -26,7 +26,6 @@ import io
 import itertools
 import marshal
 import os
-import pickle
 import sys
 import types
 import weakref
@@ -74,17 +73,6 @@ def dumps(obj: Any, known: Names) -> bytes:
     file = io.BytesIO()
     _Pickler(file, known).dump(obj)
     return file.getvalue()
-
-
-class Parcel:
-    """Stands for an object in a plain pickle, and becomes the object when that is unpickled."""
-
-    def __init__(self, contents: object, known: Names) -> None:
-        self._contents = contents
-        self._known = known
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return pickle.loads, (dumps(self._contents, self._known),)
 
 
 class _Pickler(CloudPickler):  # type: ignore[misc]  # cloudpickle has no types

@@ -268,9 +268,14 @@ class Board:
     inherited by its workers."""
 
     def __init__(self, seats: int) -> None: ...
-    def put(self, task: object, entry: tuple[Any, Any, Any]) -> int:
-        """Send a task. When its result comes, `entry` = (mapping, key, owner) says where to. Returns the
-        bytes of the tasks that no worker has taken."""
+    def put(
+        self,
+        task: object,
+        entry: tuple[Any, Any, Any],
+        dumps: Callable[[Any], ReadableBuffer] | None = None,
+    ) -> int:
+        """Send a task, pickled by `dumps` if that is given. When its result comes, `entry` = (mapping, key,
+        owner) says where to. Returns the bytes of the tasks that no worker has taken."""
     def watch(self, entry: tuple[Any, Any, Any], /) -> None:
         """Where to put what a worker reports without having a task."""
     def collect(self, timeout: float | None = None) -> Any:

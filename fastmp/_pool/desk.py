@@ -7,7 +7,7 @@ import threading
 import time
 
 from ..reduction import UNPICKLABLE
-from .packing import is_kept
+from .packing import Unknown, is_kept
 from .tasks import RAISED_HERE
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .. import _core
-    from .packing import Packer
+    from .packing import Dumps, Packer
     from .pool import Pool
     from .results import ApplyResult, _Job
     from .tasks import Item, Task
@@ -62,7 +62,7 @@ class _Desk:
     def __init__(self, board: _core.Board, packer: Packer | None) -> None:
         self.board = board
         self.packer = packer  # if tasks are pickled
-        self._plain: Any = None  # the function of the last task, if it needs no parcel
+        self._plain: Any = None  # the function of the last task, if it goes the usual way
         self.lock = threading.RLock()  # for the fields below; a signal handler may come back for it
         self.jobs: dict[int, _Job] = {}
         self.keeper: Pool | None = None
@@ -180,34 +180,28 @@ class _Desk:
             return 0
         entry = (job._inbox, key, job)
         try:
-            if task[1] is not self._plain and self._needs_parcel(task[1]):
-                return self._put_parcel(task, entry)
+            dumps = None if task[1] is self._plain else self._choose(task[1])
             try:
-                return self.board.put(task, entry)
+                return self.board.put(task, entry, dumps)
             except UNPICKLABLE as e:
-                return self._put_instead(task, entry, e)
+                return self._put_by_value(task, entry, e)
         except Exception as e:
             job._set(key, (False, e))
             return 0
 
-    def _needs_parcel(self, func: Any) -> bool:
-        if self.packer is not None and self.packer.is_needed(func):
-            return True
-        self._plain = func if is_kept(func) else None
-        return False
+    def _choose(self, func: Any) -> Dumps | None:
+        dumps = None if self.packer is None else self.packer.choose(func)
+        self._plain = func if dumps is None and is_kept(func) else None
+        return dumps
 
-    def _put_parcel(self, task: Task, entry: tuple[Any, Any, Any]) -> int:
-        assert self.packer is not None
-        return self.board.put(self.packer.pack(task), entry)
-
-    def _put_instead(self, task: Task, entry: tuple[Any, Any, Any], refusal: Exception) -> int:
-        """By value what can't be pickled by reference. If that can't be either, the first error counts."""
+    def _put_by_value(self, task: Task, entry: tuple[Any, Any, Any], refusal: Exception) -> int:
+        """What can't go by reference. If it can't be pickled at all, that counts which pickle refused."""
         if self.packer is None:
             raise refusal
         try:
-            return self._put_parcel(task, entry)
-        except UNPICKLABLE:
-            raise refusal from None
+            return self.board.put(task, entry, self.packer.by_value)
+        except UNPICKLABLE as e:
+            raise (e if isinstance(refusal, Unknown) else refusal) from None
 
     def attend(self) -> None:
         """Nobody may be waiting for what is on its way: let the supervisor look after it."""

@@ -44,7 +44,7 @@ class LocalBoard:
     def watch(self, entry: tuple[Any, Any, Any]) -> None:
         self._entries[0] = entry
 
-    def put(self, task: object, entry: tuple[Any, Any, Any]) -> int:
+    def put(self, task: object, entry: tuple[Any, Any, Any], dumps: None = None) -> int:
         number = next(self._numbers)
         self._entries[number] = entry
         try:

@@ -1,50 +1,67 @@
-"""How a pool's tasks are packed for its workers: by reference, and what they can't find by value (_by_value).
+"""How a pool's tasks are pickled: by reference, or with what the workers can't find by value (_by_value).
 
-The board pickles a task as it is, by reference. A parcel in its place goes by value, which takes longer:
+The board pickles a task by reference. It is told otherwise, for that takes longer,
 
-- a task with something in it that can't be pickled by reference: a lambda, a closure;
-- every task, if what is found here under its name may not be found in the workers: where they were not forked
-  and can't make this main module anew, or the main module is no file, but a notebook or a prompt, where
-  functions come and go;
-- a task whose function the main module got after the pool had started.
+- if there is something in a task that can't be pickled by reference: a lambda, a closure;
+- always, if the workers were not forked and can't make this main module anew;
+- if the function of a task came into the main module after the pool had started. If that is a notebook or a
+  prompt, where definitions come and go, all that the task refers to is looked at.
 """
 
 from __future__ import annotations
 
 import functools
+import pickle
 import sys
+import types
 
 import fastmp
 
-from .._definitions import MAIN, globals_of_main, is_among, is_definition, of_main
+from .. import reduction
+from .._definitions import MAIN, Cached, globals_of_main, is_among, is_definition, of_main
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
 
     from .._definitions import Names
     from .tasks import Task
+
+    Dumps: TypeAlias = Callable[[Task], bytes]
 
 
 class Packer:
     """Knows what the workers of a pool have in their main module."""
 
     def __init__(self, forked: bool) -> None:
-        self._look = _all_of_main if forked else of_main  # main made anew: values may be others
-        if forked:
-            self._always = not hasattr(sys.modules[MAIN], "__file__")
-        else:
-            self._always = not fastmp.spawn.main_is_found()
-        self._known = self._look() if forked or not self._always else {}  # as _by_value has it
+        self._look = _all_of_main if forked else of_main  # made anew, it may have other values
+        self._may_find = forked or fastmp.spawn.main_is_found()
+        self._changes = getattr(sys.modules[MAIN], "__file__", "<").startswith("<")
+        self._known = self._look() if self._may_find else {}  # as _by_value has it
 
     def add_worker(self) -> None:
         """One more is about to start: what has changed since the first did is not the same in all of them."""
         now = self._look()
         self._known = {n: v for n, v in self._known.items() if n in now and now[n] is v}
 
-    def is_needed(self, func: Any) -> bool:
-        """Whether a task with this function must be a parcel, so far as the function tells."""
-        return self._always or not self._is_known(func)
+    def choose(self, func: Any) -> Dumps | None:
+        """What pickles a task with this function; None for the usual way."""
+        if not self._may_find or not self._is_known(func):
+            return self.by_value
+        return self._by_reference if self._changes else None
+
+    def by_value(self, task: Task) -> bytes:
+        """The pickle of a task, with all that the workers don't know by value."""
+        pickled: bytes = fastmp._by_value.dumps(task, self._known)
+        return pickled
+
+    def _by_reference(self, task: Task) -> bytes:
+        """The pickle of a task. Unknown if there is something that the workers don't have."""
+        reduction._merge()
+        chunks = reduction._Chunks()
+        _Checking(chunks, self._known).dump(task)
+        return b"".join(chunks)
 
     def _is_known(self, func: Any) -> bool:
         while isinstance(func, functools.partial):
@@ -54,9 +71,25 @@ class Packer:
             func = type(func)
         return getattr(func, "__module__", None) != MAIN or is_among(func, self._known)
 
-    def pack(self, task: Task) -> Any:
-        """A parcel with the task in it."""
-        return fastmp._by_value.Parcel(task, self._known)
+
+class Unknown(pickle.PicklingError):
+    """There is something in a task that the workers don't have."""
+
+
+class _Checking(pickle.Pickler):
+    """Pickles by reference, and refuses what is unknown."""
+
+    def __init__(self, file: Any, known: Names) -> None:
+        super().__init__(file)
+        self.dispatch_table = reduction._merged
+        self._known = known
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        is_named = kind is types.FunctionType or issubclass(kind, type) or kind is Cached
+        if is_named and obj.__module__ == MAIN and not is_among(obj, self._known):
+            raise Unknown(f"the workers do not know {obj!r}")
+        return NotImplemented
 
 
 def _all_of_main() -> Names:

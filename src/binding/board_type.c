@@ -121,7 +121,7 @@ report(BoardObject *self, uint64_t number, unsigned kind, PyObject *obj)
 {
     fmp_parcel parcel;
     int loud = 0;
-    if (codec_pack(self->handle.state, self->handle.arena, &number, sizeof(number), obj, kind, &parcel) < 0)
+    if (codec_pack(self->handle.state, self->handle.arena, &number, sizeof(number), NULL, obj, kind, &parcel) < 0)
         return -1;
     int rc = fmp_board_report(self->handle.arena, board_of(self), &parcel, &loud);
     if (rc == 0)
@@ -161,12 +161,13 @@ enter(BoardObject *self, uint64_t number, PyObject *entry)
 static PyObject *
 board_put(BoardObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const args_spec spec = {"put", {"task", "entry"}, 2};
-    PyObject *given[2];
+    static const args_spec spec = {"put", {"task", "entry", "dumps"}, 2};
+    PyObject *given[3];
     fmp_parcel parcel;
     uint64_t number;
     if (check(self) < 0 || args_parse(&spec, args, nargs, kwnames, given) < 0 || check_entry(given[1]) < 0 ||
-        codec_pack(self->handle.state, self->handle.arena, NULL, 0, given[0], 0, &parcel) < 0)
+        codec_pack(self->handle.state, self->handle.arena, NULL, 0, given[2] == Py_None ? NULL : given[2], given[0], 0,
+                   &parcel) < 0)
         return NULL;
     int rc = fmp_board_put(self->handle.arena, board_of(self), &parcel, &number);
     if (rc != 0) {
@@ -581,8 +582,9 @@ board_attach(PyTypeObject *type, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"put", (PyCFunction)(void (*)(void))board_put, METH_FASTCALL | METH_KEYWORDS,
-     "put($self, /, task, entry)\n--\n\n"
-     "Send a task; when its result comes, entry = (mapping, key, owner) says where to. Returns the load."},
+     "put($self, /, task, entry, dumps=None)\n--\n\n"
+     "Send a task, pickled by `dumps` if given; when its result comes, entry = (mapping, key, owner) says where\n"
+     "to. Returns the load."},
     {"watch", (PyCFunction)board_watch, METH_O,
      "watch($self, entry, /)\n--\n\nWhere to put what a worker reports without having a task."},
     {"collect", (PyCFunction)(void (*)(void))board_collect, METH_FASTCALL | METH_KEYWORDS,

@@ -5,13 +5,13 @@
 #define COPY_WITHOUT_GIL ((size_t)1 << 16) /* bytes */
 
 int
-codec_encode(module_state *state, PyObject *obj, Py_buffer *contents)
+codec_encode(module_state *state, PyObject *dumps, PyObject *obj, Py_buffer *contents)
 {
     if (state->dumps == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "fastmp.reduction was not imported");
         return -1;
     }
-    PyObject *pickled = PyObject_CallOneArg(state->dumps, obj);
+    PyObject *pickled = PyObject_CallOneArg(dumps == NULL ? state->dumps : dumps, obj);
     if (pickled == NULL)
         return -1;
     int rc = PyObject_GetBuffer(pickled, contents, PyBUF_SIMPLE);
@@ -48,13 +48,13 @@ fill(fmp_arena *a, const void *head, size_t head_bytes, const Py_buffer *content
 }
 
 int
-codec_pack(module_state *state, fmp_arena *a, const void *head, size_t head_bytes, PyObject *obj, uint32_t kind,
-           fmp_parcel *p)
+codec_pack(module_state *state, fmp_arena *a, const void *head, size_t head_bytes, PyObject *dumps, PyObject *obj,
+           uint32_t kind, fmp_parcel *p)
 {
     handle_cargo cargo;
     Py_buffer contents;
     handle_cargo_begin(&cargo, 0);
-    int rc = codec_encode(state, obj, &contents);
+    int rc = codec_encode(state, dumps, obj, &contents);
     handle_cargo_end(&cargo);
     if (rc == 0) {
         rc = fill(a, head, head_bytes, &contents, &cargo, kind, p);

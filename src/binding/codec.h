@@ -12,13 +12,13 @@
 enum { MESSAGE_PICKLE, MESSAGE_BYTES };
 
 /* The contents of a message for obj, as a buffer to be released: 0, or -1 with what pickling raised. Handles
- * among them become the cargo that was begun (handle.h). */
-int codec_encode(module_state *state, PyObject *obj, Py_buffer *contents);
+ * among them become the cargo that was begun (handle.h). It is pickled by `dumps`, if that is not NULL. */
+int codec_encode(module_state *state, PyObject *dumps, PyObject *obj, Py_buffer *contents);
 
 /* A whole message for obj, which carries its handles, with `head_bytes` at *head before the contents: 0, or -1
  * with an exception. */
-int codec_pack(module_state *state, fmp_arena *a, const void *head, size_t head_bytes, PyObject *obj,
-               uint32_t kind, fmp_parcel *p);
+int codec_pack(module_state *state, fmp_arena *a, const void *head, size_t head_bytes, PyObject *dumps,
+               PyObject *obj, uint32_t kind, fmp_parcel *p);
 
 /* Copy contents to or from a message. If that takes long, others may run meanwhile. */
 void codec_copy(void *to, const void *from, size_t bytes);

@@ -473,7 +473,7 @@ connection_send(ConnectionObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (may_send(self) < 0 || args_parse(&spec, args, nargs, kwnames, &obj) < 0)
         return NULL;
     handle_cargo_begin(&cargo, 1);
-    int rc = codec_encode(self->state, obj, &contents);
+    int rc = codec_encode(self->state, NULL, obj, &contents);
     handle_cargo_end(&cargo);
     PyObject *sent = rc < 0 ? NULL : send_message(self, contents.buf, contents.len);
     (sent == NULL ? handle_cargo_drop : handle_cargo_sent)(&cargo);

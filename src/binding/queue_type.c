@@ -110,7 +110,7 @@ queue_put(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *
     fmp_time until;
     if (check_open(self, WRITER) < 0 || args_parse(&spec, args, nargs, kwnames, given) < 0 ||
         args_block(given[1], given[2], &until) < 0 ||
-        codec_pack(self->handle.state, self->handle.arena, NULL, 0, given[0], MESSAGE_PICKLE, &t.parcel) < 0 ||
+        codec_pack(self->handle.state, self->handle.arena, NULL, 0, NULL, given[0], MESSAGE_PICKLE, &t.parcel) < 0 ||
         send(self, &t, until) == 0)
         return NULL;
     Py_RETURN_NONE;
