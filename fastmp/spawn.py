@@ -14,6 +14,7 @@ needs of it comes by value (_by_value.py).
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import runpy
@@ -31,7 +32,7 @@ from ._spawning import set_spawning_popen
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any, NoReturn
 
     from .process import BaseProcess
@@ -214,6 +215,7 @@ def freeze_support() -> None:
 def spawn_main(arena: int, owner: int, name: int, index: int, serial: int) -> NoReturn:
     """The life of a spawned child, from where it finds its arguments (Popen._launch)."""
     assert is_forking(sys.argv), "not a child that is being spawned"
+    os.set_inheritable(arena, False)
     _core.attach(arena, owner)
     live(_main(_core.Block.attach((name, index, serial, 0)))._bootstrap)
 
@@ -274,21 +276,35 @@ def _fixup_main_from_name(mod_name: str) -> None:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if _is_package_main(mod_name) or getattr(spec, "name", None) == mod_name:
         return
-    _replace_main(runpy.run_module(mod_name, run_name="__mp_main__", alter_sys=True))
+    _replace_main(functools.partial(runpy.run_module, mod_name, alter_sys=True))
 
 
 def _fixup_main_from_path(main_path: str) -> None:
     name = os.path.splitext(os.path.basename(main_path))[0]
     if name == "ipython" or getattr(sys.modules["__main__"], "__file__", None) == main_path:
         return
-    _replace_main(runpy.run_path(main_path, run_name="__mp_main__"))
+    _replace_main(functools.partial(runpy.run_path, main_path))
 
 
-def _replace_main(contents: dict[str, Any]) -> None:
-    main = types.ModuleType("__mp_main__")
-    main.__dict__.update(contents)
+def _replace_main(run: Callable[..., object]) -> None:
+    catcher = _ModuleCatcher()
+    run(init_globals=catcher, run_name="__mp_main__")
     old_main_modules.append(sys.modules["__main__"])
-    sys.modules["__main__"] = sys.modules["__mp_main__"] = main
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = catcher.module
+
+
+class _ModuleCatcher:
+    """Initial globals for runpy, there are none. Asked for them it gets hold of the module in which the code
+    is run: what runpy returns is a copy, and the functions go on with the globals of the module."""
+
+    module: types.ModuleType
+
+    def keys(self) -> tuple[str, ...]:
+        self.module = sys.modules["__mp_main__"]
+        return ()
+
+    def __getitem__(self, name: str) -> NoReturn:
+        raise KeyError(name)
 
 
 def import_main_path(main_path: str) -> None:
