@@ -111,6 +111,8 @@ class ForkServer:
             try:
                 self._start()
             except BaseException:
+                if self._forkserver_pid is not None:
+                    os.kill(self._forkserver_pid, signal.SIGKILL)  # it may be in a long import
                 self._stop()
                 raise
 
@@ -130,18 +132,19 @@ class ForkServer:
         if len(fds) > MOST_FDS:
             raise ValueError("too many fds")
         with self._lock:
-            address, key, alive_fd = (
-                self._forkserver_address,
+            key, address, alive_fd = (
                 self._forkserver_authkey,
+                self._forkserver_address,
                 self._forkserver_alive_fd,
             )
+        assert address is not None and alive_fd is not None, "ensure_running() was not called"
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
             sock.settimeout(None)  # whatever socket.setdefaulttimeout() was told
-            sock.connect(address)  # type: ignore[arg-type]
+            sock.connect(address)
             nonces = _greet(sock, key)
             request = pickle.dumps((owner, ticket, len(fds)))
             socket.send_fds(sock, [_prove(key, b"client", nonces, request), request], fds)
-            _await_birth(sock, alive_fd)  # type: ignore[arg-type]
+            _await_birth(sock, alive_fd)
             pid, sentinel = _receive_birth(sock)
             return pid, sentinel, Line(sock.detach())
 
@@ -180,7 +183,8 @@ class ForkServer:
         others have let go, too."""
         with self._lock:
             if self._forkserver_alive_fd is not None:
-                os.close(self._forkserver_alive_fd)
+                with contextlib.suppress(OSError):  # a daemon to be has closed all its descriptors
+                    os.close(self._forkserver_alive_fd)
             if self._forkserver_pid is not None:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(self._forkserver_pid, 0)
@@ -278,7 +282,7 @@ def _await_birth(sock: socket.socket, alive_fd: int) -> None:
 
 
 def _receive_birth(sock: socket.socket) -> tuple[int, int]:
-    reply, sentinels, _, _ = socket.recv_fds(sock, _number.size, 1, socket.MSG_CMSG_CLOEXEC)
+    reply, sentinels = reduction.receive(sock, _number.size, 1)
     if not reply:
         raise EOFError("the fork server did not fork")
     (pid,) = _number.unpack(reply)
@@ -326,6 +330,8 @@ def _raise_reported(report: bytes) -> None:
 
 def main(listener_fd: int, alive_fd: int, arena_fd: int, settings_fd: int, report_fd: int) -> NoReturn:
     """Preload, then serve until no process of the family is left."""
+    for fd in (listener_fd, alive_fd, arena_fd, settings_fd, report_fd):
+        os.set_inheritable(fd, False)
     _core.attach(arena_fd, 0)
     _empty_stdin()
     with open(settings_fd, "rb") as file:
@@ -464,7 +470,7 @@ class _Server:
         if not hmac.compare_digest(proof, _prove(self._key, b"client", nonces, request)):
             raise _core.AuthenticationError
         owner, ticket, count = pickle.loads(request)
-        _, fds, _, _ = socket.recv_fds(sock, LONGEST_REQUEST, count, socket.MSG_CMSG_CLOEXEC)
+        _, fds = reduction.receive(sock, LONGEST_REQUEST, count)
         try:
             if len(fds) != count:
                 raise OSError(errno.EMFILE, "no descriptors are left")

@@ -169,19 +169,25 @@ def sendfds(sock: socket.socket, fds: Sequence[int]) -> None:
 
 def recvfds(sock: socket.socket, size: int) -> list[int]:
     """Receive `size` descriptors that sendfds() sent. They are not inherited by programs executed later."""
-    room = socket.CMSG_SPACE(size * array.array("i").itemsize)
-    byte, messages, _, _ = sock.recvmsg(1, room, socket.MSG_CMSG_CLOEXEC)
-    if not byte and not messages:
+    byte, fds = receive(sock, 1, size)
+    if not byte and not fds:
         raise EOFError
-    fds = array.array("i")
-    for level, kind, data in messages:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
     if len(fds) != size or not byte or byte[0] != size % 256:
         for fd in fds:
             os.close(fd)
         raise RuntimeError(f"Invalid data received: {len(fds)} descriptors, {size} were expected")
-    return list(fds)
+    return fds
+
+
+def receive(sock: socket.socket, size: int, most_fds: int) -> tuple[bytes, list[int]]:
+    """Bytes and the descriptors that come with them, which are not inherited by programs executed later."""
+    fds = array.array("i")
+    room = socket.CMSG_SPACE(most_fds * fds.itemsize)
+    data, messages, _, _ = sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, content in messages:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    return data, list(fds)
 
 
 def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:

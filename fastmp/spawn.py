@@ -106,7 +106,7 @@ def _is_found_anyway() -> bool:
 def get_preparation_data(name: str) -> dict[str, Any]:
     """What a child of that name needs before it can unpickle its process object."""
     _check_not_importing_main()
-    data = {
+    data: dict[str, Any] = {
         "log_to_stderr": _logging.log_to_stderr,
         "authkey": process.current_process().authkey,
         "name": name,

@@ -408,6 +408,27 @@ def test_a_child_has_no_descriptors_of_the_server(server, sleeper):
     assert len([name for name in listing if name.startswith("socket:")]) <= 1  # the end of report()'s pipe
 
 
+def inheritable():
+    fds = [int(fd) for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")]
+    return [os.readlink(f"/proc/self/fd/{fd}") for fd in fds if fd > 2 and os.get_inheritable(fd)]
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_programs_that_a_child_runs_inherit_nothing(method):
+    assert report(inheritable, method=fastmp.get_context(method)) == []
+
+
+def test_ctrl_c_during_a_long_import(fresh, tmp_path, monkeypatch):
+    (tmp_path / "long_module.py").write_text("import time; time.sleep(1000)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    forkserver.set_forkserver_preload(["long_module"], on_error="fail")
+    timer = threading.Timer(0.2, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        started(len, "")
+    timer.join(DEADLINE)
+
+
 def test_restart_after_kill(server):
     finish(started(len, ""))
     os.kill(server, signal.SIGKILL)
