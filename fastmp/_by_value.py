@@ -40,6 +40,7 @@ from ._definitions import (
     complete_function,
     fill_cell,
     find,
+    get_library,
     globals_of_main,
     is_among,
     is_definition,
@@ -47,12 +48,15 @@ from ._definitions import (
     make_cell,
     make_class,
     make_function,
+    of_main,
 )
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
+
+    from _typeshed import ReadableBuffer
 
     from ._definitions import Names
 
@@ -62,6 +66,8 @@ _SLOTS = (
     *("__name__", "__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__"),
     *("__type_params__", "__annotate__"),  # since 3.12 and 3.14
 )
+
+_MOST_BYTES = 1 << 16  # of a definition in the library: no data to speak of
 
 _keys: weakref.WeakKeyDictionary[Any, bytes] = weakref.WeakKeyDictionary()
 _global_names: weakref.WeakKeyDictionary[types.CodeType, frozenset[str]] = weakref.WeakKeyDictionary()
@@ -73,6 +79,29 @@ def dumps(obj: Any, known: Names) -> bytes:
     file = io.BytesIO()
     _Pickler(file, known).dump(obj)
     return file.getvalue()
+
+
+def make_library() -> dict[str, bytes]:
+    """The definitions of the main module for a child that can't make it anew, but for those that can't be
+    pickled, or take too much with them."""
+    reduction._merge()
+    library = get_library()
+    for name, value in of_main().items():
+        if getattr(value, "__module__", None) in _MAINS:
+            file = _Limited()
+            with contextlib.suppress(Exception):
+                _Pickler(file, {}).dump(value)
+                library[name] = file.getvalue()
+    return library
+
+
+class _Limited(io.BytesIO):
+    """A file that takes no more than a definition may need."""
+
+    def write(self, data: ReadableBuffer) -> int:
+        if self.tell() + memoryview(data).nbytes > _MOST_BYTES:
+            raise OverflowError
+        return super().write(data)
 
 
 class _Pickler(CloudPickler):  # type: ignore[misc]  # cloudpickle has no types

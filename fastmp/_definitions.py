@@ -10,13 +10,17 @@ put only where nothing is: they are as they were when the child first got them, 
 initializer set stays. By the same rule a function or a class that comes again is the one that is there.
 
 What is defined at the top of `__main__` is found there in the child, too. So what the child sends back is
-pickled by reference, as ever, and its parent finds the class that it knows. Imports nothing of ours.
+pickled by reference, as ever, and its parent finds the class that it knows. The other way, an object that
+comes through a queue names its class, and the child may not have that yet. So a child whose main module is
+not made anew is given the library: all definitions of the parent's, pickled one by one. Who asks the module
+for one finds it. Imports nothing of ours.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import pickle
 import sys
 import types
 import weakref
@@ -32,6 +36,7 @@ MAIN = "__main__"
 Cached = type(functools.lru_cache(lambda: None))
 _KINDS = (types.FunctionType, type, types.ModuleType, types.BuiltinFunctionType, functools.partial)
 
+_library: dict[str, bytes] = {}  # definitions of the main module that nobody has asked for
 _functions: weakref.WeakValueDictionary[bytes, Any] = weakref.WeakValueDictionary()  # that may come again
 _complete: weakref.WeakSet[Any] = weakref.WeakSet()  # functions and classes
 
@@ -49,6 +54,28 @@ def globals_of_main() -> Names:
 def of_main() -> Names:
     """Its functions, classes and modules."""
     return {name: value for name, value in list(globals_of_main().items()) if is_definition(value)}
+
+
+def get_library() -> dict[str, bytes]:
+    """What this process was given and has not used."""
+    return dict(_library)
+
+
+def set_library(definitions: dict[str, bytes]) -> None:
+    """In a child: let its main module find these."""
+    _library.update(definitions)
+    main = globals_of_main()
+    main["__getattr__"] = _take_from_library
+    for name in definitions.keys() & main.keys():  # by which the interpreter became a child
+        del main[name]
+
+
+def _take_from_library(name: str) -> Any:
+    try:
+        pickled = _library.pop(name)
+    except KeyError:
+        raise AttributeError(f"module {MAIN!r} has no attribute {name!r}") from None
+    return globals_of_main().setdefault(name, pickle.loads(pickled))
 
 
 def find(start: object, qualname: str) -> object:

@@ -26,7 +26,7 @@ from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined
 
 import fastmp
 
-from . import _beside, _core, _install, _logging, process
+from . import _beside, _core, _definitions, _install, _logging, process
 from ._launch.fork import live
 from ._spawning import set_spawning_popen
 
@@ -173,10 +173,11 @@ def _check_not_importing_main() -> None:
 def pack(popen: Any, process_obj: BaseProcess) -> _core.Block:
     """All that the process which `popen` starts needs, pickled into the block that it gets."""
     dumps = fastmp.reduction.dumps_for_child
+    library = {} if main_is_found() else fastmp._by_value.make_library()
     set_spawning_popen(popen)
     _beside.set_spawning_popen(popen)
     try:
-        data = get_preparation_data(process_obj._name) | _servers()
+        data = get_preparation_data(process_obj._name) | _servers() | {"library": library}
         parts = [dumps(data), dumps(process_obj)]
     finally:
         set_spawning_popen(None)
@@ -261,6 +262,8 @@ def prepare(data: dict[str, Any]) -> None:
     for name in _SERVERS:
         if name in data:
             getattr(fastmp, name).set_state(data[name])
+    if data.get("library"):
+        _definitions.set_library(data["library"])
     if "init_main_from_name" in data:
         _fixup_main_from_name(data["init_main_from_name"])
     elif "init_main_from_path" in data:
