@@ -112,18 +112,22 @@ loads = pickle.loads
 
 def dumps_for_child(obj: Any) -> bytes:
     """The pickle of an argument of a process that is being spawned: by reference, or else by value."""
-    if not fastmp.spawn.main_is_found():
-        return fastmp._by_value.dumps(obj, {})
+    found = fastmp.spawn.main_is_found()
+    known = _definitions.of_main() if found else {}
     fds = _spawning.get_spawning_popen()._fds
     count = len(fds)
     try:
-        return dumps(obj)
+        pickled = dumps(obj)
     except UNPICKLABLE as e:
         del fds[count:]
         try:
-            return fastmp._by_value.dumps(obj, _definitions.of_main())
+            return fastmp._by_value.dumps(obj, known)
         except Exception as reason:
             raise e from reason
+    if found or _definitions.MAIN.encode() not in pickled:
+        return pickled
+    del fds[count:]  # it refers, or may refer, to what the child won't find
+    return fastmp._by_value.dumps(obj, known)
 
 
 class ForkingPickler(pickle.Pickler):
