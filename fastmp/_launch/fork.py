@@ -37,7 +37,7 @@ class Popen:
         child = _core.fork()
         if child is None:
             atexit._clear()
-            live(process_obj._bootstrap)
+            live(lambda: process_obj._bootstrap())  # what is no process at all fails in there
         self._child = child
         self.pid = child.pid
         self.sentinel = child.sentinel
