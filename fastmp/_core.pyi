@@ -1,6 +1,7 @@
 """The C core of fastmp. Timeouts are in seconds; None waits for ever, zero or less tries once."""
 
 from collections.abc import Callable, Iterable
+from pickle import PickleBuffer
 from typing import Any, ClassVar, Final, Self, SupportsIndex, final
 
 from _typeshed import ReadableBuffer, WriteableBuffer
@@ -66,12 +67,13 @@ def leave() -> None:
 
 def set_pickler(
     dumps: Callable[[Any], ReadableBuffer],
+    dumps_apart: Callable[[Any], bytes | tuple[list[bytes], list[PickleBuffer]]],
     loads: Callable[[ReadableBuffer], Any],
     dup_fd: Callable[[int], Any],
     spawning: Callable[[], Any],
     /,
 ) -> None:
-    """What turns objects into messages and back, what makes a descriptor picklable, and what tells which
+    """What turns objects into messages (in one piece, and in several) and back, what makes a descriptor picklable, and what tells which
     launcher this thread spawns a process with; reduction.py sets them."""
 
 def set_current_process(current_process: Callable[[], Any], /) -> None:

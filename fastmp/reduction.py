@@ -50,6 +50,7 @@ __all__ = [
 HAVE_SEND_HANDLE = True
 SCALARS = frozenset({type(None), bool, int, float, str, bytes})  # can't contain what a reducer is for
 UNPICKLABLE = (pickle.PicklingError, AttributeError, TypeError)  # what pickle raises then
+APART_BYTES = 1 << 14  # a buffer of fewer is copied into the pickle
 KEEP_BYTES = 1 << 16  # after a longer message its pickler is dropped: its memo may have grown as well
 
 _own: Table = {}  # what register() was told
@@ -77,34 +78,61 @@ def _merge() -> None:
 
 
 class _Chunks(list[bytes]):
-    """A file for a pickler: what it writes, in pieces (one, unless there are large strings in it)."""
+    """A file for a pickler: what it writes, in pieces (one, unless there are large strings in it), and the
+    large buffers that it leaves to whoever sends the message."""
 
-    __slots__ = ()
+    __slots__ = ("buffers",)
     write = list.append
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffers: list[pickle.PickleBuffer] = []
+
+    def keep(self, buffer: pickle.PickleBuffer) -> bool:
+        """Whether the pickler is to write the buffer itself."""
+        if buffer.raw().nbytes < APART_BYTES:
+            return True
+        self.buffers.append(buffer)
+        return False
 
 
 _idle: list[tuple[pickle.Pickler, _Chunks]] = []
+_idle_apart: list[tuple[pickle.Pickler, _Chunks]] = []  # that leave large buffers
+
+
+def _write(obj: Any, idle: list[tuple[pickle.Pickler, _Chunks]]) -> bytes | _Chunks:
+    """The pickle of an object: bytes if it is short, else its pieces."""
+    if copyreg.dispatch_table != _seen_copyreg or _modules.get(_STANDARD, _this) is not _this:
+        _merge()
+    try:
+        pickler, chunks = idle.pop()
+    except IndexError:
+        chunks = _Chunks()
+        apart = idle is _idle_apart
+        pickler = pickle.Pickler(chunks, 5, buffer_callback=chunks.keep) if apart else pickle.Pickler(chunks)
+        pickler.dispatch_table = _merged
+    pickler.dump(obj)  # one that failed is not used again
+    if len(chunks) != 1 or len(chunks[0]) > KEEP_BYTES or chunks.buffers:
+        return chunks
+    message = chunks.pop()
+    pickler.clear_memo()
+    idle.append((pickler, chunks))
+    return message
 
 
 def dumps(obj: Any) -> bytes:
     """The pickle of an object, by way of the registered reducers."""
     if type(obj) in SCALARS:
         return pickle.dumps(obj)
-    if copyreg.dispatch_table != _seen_copyreg or _modules.get(_STANDARD, _this) is not _this:
-        _merge()
-    try:
-        pickler, chunks = _idle.pop()
-    except IndexError:
-        chunks = _Chunks()
-        pickler = pickle.Pickler(chunks)
-        pickler.dispatch_table = _merged
-    pickler.dump(obj)  # one that failed is not used again
-    message = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    if len(message) <= KEEP_BYTES:
-        chunks.clear()
-        pickler.clear_memo()
-        _idle.append((pickler, chunks))
-    return message
+    message = _write(obj, _idle)
+    return message if isinstance(message, bytes) else b"".join(message)
+
+
+def dumps_apart(obj: Any) -> bytes | tuple[list[bytes], list[pickle.PickleBuffer]]:
+    """The same for a message in shared memory: if it is long, in pieces that need not be put together before,
+    and with large buffers beside it (pickle protocol 5)."""
+    message = _write(obj, _idle_apart)
+    return message if isinstance(message, bytes) else (message, message.buffers)
 
 
 loads = pickle.loads
@@ -243,4 +271,4 @@ class AbstractReducer:
 
 
 register(socket.socket, _reduce_socket)
-_core.set_pickler(dumps, loads, DupFd, _spawning.get_spawning_popen)
+_core.set_pickler(dumps, dumps_apart, loads, DupFd, _spawning.get_spawning_popen)

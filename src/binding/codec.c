@@ -1,17 +1,18 @@
 #include "binding/codec.h"
+#include "binding/native.h"
 
 #include <string.h>
 
 #define COPY_WITHOUT_GIL ((size_t)1 << 16) /* bytes */
 
 int
-codec_encode(module_state *state, PyObject *dumps, PyObject *obj, Py_buffer *contents)
+codec_encode(module_state *state, PyObject *obj, Py_buffer *contents)
 {
     if (state->dumps == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "fastmp.reduction was not imported");
         return -1;
     }
-    PyObject *pickled = PyObject_CallOneArg(dumps == NULL ? state->dumps : dumps, obj);
+    PyObject *pickled = PyObject_CallOneArg(state->dumps, obj);
     if (pickled == NULL)
         return -1;
     int rc = PyObject_GetBuffer(pickled, contents, PyBUF_SIMPLE);
@@ -33,16 +34,148 @@ codec_copy(void *to, const void *from, size_t bytes)
     Py_END_ALLOW_THREADS
 }
 
+/* ---- into a message ------------------------------------------------------------------------------ */
+
+#define APART ((unsigned char)0x81)
+
+struct apart {
+    unsigned char letter;
+    unsigned char unused[3];
+    uint32_t count; /* of buffers; their lengths, 8 bytes each, follow */
+    uint64_t pickle_bytes;
+};
+
+/* What is to become the contents: the value itself, in its native form, or what pickling made of it. */
+struct load {
+    PyObject *value;    /* borrowed, or NULL */
+    PyObject *pickled;  /* bytes, or a tuple of two lists: pieces and buffers */
+    Py_ssize_t bytes;   /* of the value */
+    uint32_t count;     /* of `views` */
+    uint32_t pieces;    /* the first of them; the others are buffers beside the pickle */
+    Py_buffer *views;
+};
+
+static void
+load_release(struct load *l)
+{
+    for (uint32_t i = 0; i < l->count; i++)
+        PyBuffer_Release(&l->views[i]);
+    PyMem_Free(l->views);
+    Py_XDECREF(l->pickled);
+}
+
+static int
+add_views(struct load *l, PyObject *list)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+        if (PyObject_GetBuffer(PyList_GET_ITEM(list, i), &l->views[l->count], PyBUF_ANY_CONTIGUOUS) < 0)
+            return -1;
+        l->count++;
+    }
+    return 0;
+}
+
+/* Look at what pickling made: 0, or -1 with an exception. */
+static int
+open_views(struct load *l)
+{
+    PyObject *pieces = l->pickled, *buffers = NULL;
+    if (PyTuple_Check(l->pickled) && !PyArg_ParseTuple(l->pickled, "O!O!", &PyList_Type, &pieces, &PyList_Type, &buffers))
+        return -1;
+    Py_ssize_t most = buffers == NULL ? 1 : PyList_GET_SIZE(pieces) + PyList_GET_SIZE(buffers);
+    l->views = PyMem_Calloc((size_t)most, sizeof(*l->views));
+    if (l->views == NULL || most > INT32_MAX) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (buffers == NULL) {
+        l->pieces = 1;
+        l->count = PyObject_GetBuffer(pieces, &l->views[0], PyBUF_SIMPLE) == 0;
+        return l->count == 1 ? 0 : -1;
+    }
+    if (add_views(l, pieces) < 0)
+        return -1;
+    l->pieces = l->count;
+    return add_views(l, buffers);
+}
+
+static int
+load_object(struct load *l, module_state *state, PyObject *dumps, PyObject *obj)
+{
+    *l = (struct load){.bytes = dumps == NULL ? native_size(obj) : -1};
+    if (l->bytes >= 0) {
+        l->value = obj;
+        return 0;
+    }
+    if (state->dumps_apart == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "fastmp.reduction was not imported");
+        return -1;
+    }
+    l->pickled = PyObject_CallOneArg(dumps == NULL ? state->dumps_apart : dumps, obj);
+    if (l->pickled != NULL && open_views(l) == 0)
+        return 0;
+    load_release(l);
+    return -1;
+}
+
+static uint64_t
+sum_of(const struct load *l, uint32_t from, uint32_t to)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = from; i < to; i++)
+        sum += (uint64_t)l->views[i].len;
+    return sum;
+}
+
+static uint64_t
+load_size(const struct load *l)
+{
+    uint64_t buffers = l->count - l->pieces;
+    if (l->value != NULL)
+        return (uint64_t)l->bytes;
+    return sum_of(l, 0, l->count) + (buffers == 0 ? 0 : sizeof(struct apart) + buffers * sizeof(uint64_t));
+}
+
+static char *
+write_lengths(const struct load *l, char *to)
+{
+    struct apart head = {.letter = APART, .count = l->count - l->pieces, .pickle_bytes = sum_of(l, 0, l->pieces)};
+    if (head.count == 0)
+        return to;
+    memcpy(to, &head, sizeof(head));
+    to += sizeof(head);
+    for (uint32_t i = l->pieces; i < l->count; i++) {
+        uint64_t length = (uint64_t)l->views[i].len;
+        memcpy(to, &length, sizeof(length));
+        to += sizeof(length);
+    }
+    return to;
+}
+
+static void
+load_write(const struct load *l, char *to)
+{
+    if (l->value != NULL) {
+        native_write(l->value, to);
+        return;
+    }
+    to = write_lengths(l, to);
+    for (uint32_t i = 0; i < l->count; i++) {
+        codec_copy(to, l->views[i].buf, (size_t)l->views[i].len);
+        to += l->views[i].len;
+    }
+}
+
 /* Fill a parcel with the contents and the cargo, which is the parcel's then. */
 static int
-fill(fmp_arena *a, const void *head, size_t head_bytes, const Py_buffer *contents, const handle_cargo *cargo,
-     uint32_t kind, fmp_parcel *p)
+fill(fmp_arena *a, const void *head, size_t head_bytes, const struct load *l, const handle_cargo *cargo, uint32_t kind,
+     fmp_parcel *p)
 {
-    int rc = fmp_queue_prepare(a, head_bytes + (uint64_t)contents->len, cargo->count, kind, p);
+    int rc = fmp_queue_prepare(a, head_bytes + load_size(l), cargo->count, kind, p);
     if (rc < 0)
         return rc;
     codec_copy(p->data, head, head_bytes);
-    codec_copy((char *)p->data + head_bytes, contents->buf, (size_t)contents->len);
+    load_write(l, (char *)p->data + head_bytes);
     codec_copy(p->tickets, cargo->tickets, cargo->count * sizeof(*cargo->tickets));
     return 0;
 }
@@ -52,13 +185,13 @@ codec_pack(module_state *state, fmp_arena *a, const void *head, size_t head_byte
            uint32_t kind, fmp_parcel *p)
 {
     handle_cargo cargo;
-    Py_buffer contents;
+    struct load l;
     handle_cargo_begin(&cargo, 0);
-    int rc = codec_encode(state, dumps, obj, &contents);
+    int rc = load_object(&l, state, dumps, obj);
     handle_cargo_end(&cargo);
     if (rc == 0) {
-        rc = fill(a, head, head_bytes, &contents, &cargo, kind, p);
-        PyBuffer_Release(&contents);
+        rc = fill(a, head, head_bytes, &l, &cargo, kind, p);
+        load_release(&l);
         if (rc < 0)
             raise_rc(state, rc);
     }
@@ -66,8 +199,79 @@ codec_pack(module_state *state, fmp_arena *a, const void *head, size_t head_byte
     return rc == 0 ? 0 : -1;
 }
 
+/* ---- out of a message ------------------------------------------------------------------------------ */
+
+static PyObject *
+damaged(void)
+{
+    PyErr_SetString(PyExc_ValueError, "damaged message");
+    return NULL;
+}
+
+static PyObject *
+copy_of(const char *data, uint64_t bytes)
+{
+    PyObject *copy = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)bytes);
+    if (copy != NULL)
+        codec_copy(PyByteArray_AS_STRING(copy), data, (size_t)bytes);
+    return copy;
+}
+
+/* The buffers, of which `lengths` tells, from `at` on: a list of bytearrays. */
+static PyObject *
+read_buffers(const char *lengths, uint32_t count, const char *at, const char *end)
+{
+    PyObject *buffers = PyList_New(count);
+    for (uint32_t i = 0; buffers != NULL && i < count; i++) {
+        uint64_t length;
+        memcpy(&length, lengths + i * sizeof(length), sizeof(length));
+        PyObject *copy = length > (uint64_t)(end - at) ? damaged() : copy_of(at, length);
+        if (copy == NULL) {
+            Py_CLEAR(buffers);
+            break;
+        }
+        PyList_SET_ITEM(buffers, i, copy);
+        at += length;
+    }
+    return buffers;
+}
+
+static PyObject *
+unpickle(module_state *state, const void *data, Py_ssize_t bytes, PyObject *buffers)
+{
+    PyObject *view = PyMemoryView_FromMemory((char *)data, bytes, PyBUF_READ);
+    PyObject *args = view == NULL ? NULL : PyTuple_Pack(1, view);
+    PyObject *kwargs = args == NULL ? NULL : Py_BuildValue("{sO}", "buffers", buffers);
+    PyObject *obj = kwargs == NULL ? NULL : PyObject_Call(state->loads, args, kwargs);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(args);
+    Py_XDECREF(view);
+    return obj;
+}
+
+static PyObject *
+decode_apart(module_state *state, const char *data, Py_ssize_t bytes)
+{
+    struct apart head;
+    const char *end = data + bytes, *lengths = data + sizeof(head);
+    if ((size_t)bytes < sizeof(head))
+        return damaged();
+    memcpy(&head, data, sizeof(head));
+    if (head.count > (size_t)(end - lengths) / sizeof(uint64_t))
+        return damaged();
+    const char *pickle = lengths + head.count * sizeof(uint64_t);
+    if (head.pickle_bytes > (uint64_t)(end - pickle))
+        return damaged();
+    PyObject *buffers = read_buffers(lengths, head.count, pickle + head.pickle_bytes, end);
+    if (buffers == NULL)
+        return NULL;
+    PyObject *obj = unpickle(state, pickle, (Py_ssize_t)head.pickle_bytes, buffers);
+    Py_DECREF(buffers);
+    return obj;
+}
+
 PyObject *
-codec_decode(module_state *state, const void *data, Py_ssize_t bytes)
+codec_unpickle(module_state *state, const void *data, Py_ssize_t bytes)
 {
     if (state->loads == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "fastmp.reduction was not imported");
@@ -79,4 +283,25 @@ codec_decode(module_state *state, const void *data, Py_ssize_t bytes)
     PyObject *obj = PyObject_CallOneArg(state->loads, view);
     Py_DECREF(view);
     return obj;
+}
+
+PyObject *
+codec_decode(module_state *state, const void *data, Py_ssize_t bytes)
+{
+    if (native_is(data, bytes))
+        return native_read(data, bytes);
+    if (bytes > 0 && *(const unsigned char *)data == APART)
+        return decode_apart(state, data, bytes);
+    return codec_unpickle(state, data, bytes);
+}
+
+PyObject *
+codec_as_pickle(module_state *state, const void *data, Py_ssize_t bytes)
+{
+    if (!native_is(data, bytes) && (bytes == 0 || *(const unsigned char *)data != APART))
+        return PyBytes_FromStringAndSize(data, bytes);
+    PyObject *obj = codec_decode(state, data, bytes);
+    PyObject *pickled = obj == NULL ? NULL : PyObject_CallOneArg(state->dumps, obj);
+    Py_XDECREF(obj);
+    return pickled;
 }

@@ -1,7 +1,13 @@
 /* codec.h: objects to message contents and back.
  *
- * Today that is the pickler which reduction.py set (ForkingPickler's). Whatever is added, a native form
- * for small values or buffers out of band, is added here and told apart by the message's kind. */
+ *   first byte   contents
+ *   below 0x80   a small value in its native form (native.h)
+ *   0x80         a pickle, by the pickler that reduction.py set
+ *   0x81         a pickle and large buffers beside it (PEP 574): struct apart, the lengths of the buffers,
+ *                the pickle, the buffers. They are copied once into the message and once out of it, into
+ *                memory of the receiver's own.
+ *
+ * A stream carries pickles only, as the standard library's does. */
 #ifndef FMP_BINDING_CODEC_H
 #define FMP_BINDING_CODEC_H
 
@@ -9,22 +15,26 @@
 #include "core/queue.h"
 
 /* The first word about a message's contents. */
-enum { MESSAGE_PICKLE, MESSAGE_BYTES };
+enum { MESSAGE_OBJECT, MESSAGE_BYTES };
 
-/* The contents of a message for obj, as a buffer to be released: 0, or -1 with what pickling raised. Handles
- * among them become the cargo that was begun (handle.h). It is pickled by `dumps`, if that is not NULL. */
-int codec_encode(module_state *state, PyObject *dumps, PyObject *obj, Py_buffer *contents);
+/* The pickle of obj, as a buffer to be released: 0, or -1 with what pickling raised. Handles
+ * among them become the cargo that was begun (handle.h). */
+int codec_encode(module_state *state, PyObject *obj, Py_buffer *contents);
 
 /* A whole message for obj, which carries its handles, with `head_bytes` at *head before the contents: 0, or -1
- * with an exception. */
+ * with an exception. It is pickled by `dumps`, if that is not NULL. */
 int codec_pack(module_state *state, fmp_arena *a, const void *head, size_t head_bytes, PyObject *dumps,
                PyObject *obj, uint32_t kind, fmp_parcel *p);
 
 /* Copy contents to or from a message. If that takes long, others may run meanwhile. */
 void codec_copy(void *to, const void *from, size_t bytes);
 
-/* The object that a message's contents stand for; NULL with what unpickling raised. They are not looked
- * at after it returned. */
+/* The object that a message's contents, or a pickle, stand for; NULL with what unpickling raised. They are
+ * not looked at after it returned. */
 PyObject *codec_decode(module_state *state, const void *data, Py_ssize_t bytes);
+PyObject *codec_unpickle(module_state *state, const void *data, Py_ssize_t bytes);
+
+/* Contents as a pickle, whatever form they have. */
+PyObject *codec_as_pickle(module_state *state, const void *data, Py_ssize_t bytes);
 
 #endif

@@ -306,7 +306,7 @@ connection_recv(ConnectionObject *self, PyObject *Py_UNUSED(ignored))
     PyObject *message = receive_message(self, PY_SSIZE_T_MAX);
     if (message == NULL)
         return NULL;
-    PyObject *obj = codec_decode(self->state, PyBytes_AsString(message), PyBytes_Size(message));
+    PyObject *obj = codec_unpickle(self->state, PyBytes_AsString(message), PyBytes_Size(message));
     Py_DECREF(message);
     return obj;
 }
@@ -473,7 +473,7 @@ connection_send(ConnectionObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (may_send(self) < 0 || args_parse(&spec, args, nargs, kwnames, &obj) < 0)
         return NULL;
     handle_cargo_begin(&cargo, 1);
-    int rc = codec_encode(self->state, NULL, obj, &contents);
+    int rc = codec_encode(self->state, obj, &contents);
     handle_cargo_end(&cargo);
     PyObject *sent = rc < 0 ? NULL : send_message(self, contents.buf, contents.len);
     (sent == NULL ? handle_cargo_drop : handle_cargo_sent)(&cargo);

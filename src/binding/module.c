@@ -9,10 +9,11 @@ static PyObject *
 set_pickler(PyObject *module, PyObject *args)
 {
     module_state *state = PyModule_GetState(module);
-    PyObject *dumps, *loads, *dup_fd, *spawning;
-    if (!PyArg_ParseTuple(args, "OOOO:set_pickler", &dumps, &loads, &dup_fd, &spawning))
+    PyObject *dumps, *dumps_apart, *loads, *dup_fd, *spawning;
+    if (!PyArg_ParseTuple(args, "OOOOO:set_pickler", &dumps, &dumps_apart, &loads, &dup_fd, &spawning))
         return NULL;
     Py_XSETREF(state->dumps, Py_NewRef(dumps));
+    Py_XSETREF(state->dumps_apart, Py_NewRef(dumps_apart));
     Py_XSETREF(state->loads, Py_NewRef(loads));
     Py_XSETREF(state->dup_fd, Py_NewRef(dup_fd));
     Py_XSETREF(state->spawning, Py_NewRef(spawning));
@@ -117,7 +118,7 @@ static PyMethodDef functions[] = {
     {"leave", child_leave, METH_NOARGS,
      "leave($module, /)\n--\n\nGive up, in a child about to end, all that it holds in the arena."},
     {"set_pickler", set_pickler, METH_VARARGS,
-     "set_pickler($module, dumps, loads, dup_fd, spawning, /)\n--\n\n"
+     "set_pickler($module, dumps, dumps_apart, loads, dup_fd, spawning, /)\n--\n\n"
      "What turns objects into messages and back, what makes a descriptor picklable, and what tells which\n"
      "launcher this thread spawns a process with."},
     {"set_current_process", set_current_process, METH_O,

@@ -110,7 +110,7 @@ queue_put(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *
     fmp_time until;
     if (check_open(self, WRITER) < 0 || args_parse(&spec, args, nargs, kwnames, given) < 0 ||
         args_block(given[1], given[2], &until) < 0 ||
-        codec_pack(self->handle.state, self->handle.arena, NULL, 0, NULL, given[0], MESSAGE_PICKLE, &t.parcel) < 0 ||
+        codec_pack(self->handle.state, self->handle.arena, NULL, 0, NULL, given[0], MESSAGE_OBJECT, &t.parcel) < 0 ||
         send(self, &t, until) == 0)
         return NULL;
     Py_RETURN_NONE;
@@ -157,12 +157,14 @@ calm(QueueObject *self)
 static PyObject *
 decode_pickle(module_state *state, const fmp_message *m)
 {
-    return codec_decode(state, m->data, (Py_ssize_t)m->bytes);
+    return (m->kind == MESSAGE_OBJECT ? codec_decode : codec_unpickle)(state, m->data, (Py_ssize_t)m->bytes);
 }
 
 static PyObject *
-decode_bytes(module_state *Py_UNUSED(state), const fmp_message *m)
+decode_bytes(module_state *state, const fmp_message *m)
 {
+    if (m->kind == MESSAGE_OBJECT)
+        return codec_as_pickle(state, m->data, (Py_ssize_t)m->bytes);
     return PyBytes_FromStringAndSize(m->data, (Py_ssize_t)m->bytes);
 }
 

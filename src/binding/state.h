@@ -40,6 +40,7 @@
     X(Empty)                                                                                            \
     X(Full)                                                                                             \
     X(dumps)                                                                                            \
+    X(dumps_apart)                                                                                      \
     X(loads)                                                                                            \
     X(dup_fd)                                                                                           \
     X(spawning)                                                                                         \
