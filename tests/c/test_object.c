@@ -494,10 +494,330 @@ killed_at_any_moment(void)
     CHECK_EQ(check_blocks(), 0);
 }
 
+/* ---- children that are not forked, and messages --------------------------------------------------------------- */
+
+static fmp_arena other;
+
+/* In a forked child: become the process that the slot was promised to, which looks at the arena anew. */
+static void
+become(uint32_t id)
+{
+    fmp_owner_leave(a);
+    CHECK_EQ(fmp_arena_attach(&other, dup(a->fd)), 0);
+    CHECK_EQ(fmp_owner_adopt(&other, id), 0);
+    CHECK_EQ(fmp_object_join(&other), 0);
+    a = &other;
+}
+
+struct errand {
+    _Atomic uint32_t id; /* of the child */
+    _Atomic int now;
+    fmp_ticket kept, unused;
+};
+
+static fmp_ticket
+give_away(uint32_t child, fmp_kind kind, uint64_t bytes)
+{
+    fmp_object *o = create(kind, bytes);
+    if (kind == FMP_QUEUE)
+        CHECK_EQ(fmp_queue_init(a, fmp_object_body(o), 0, 0), 0);
+    else
+        check_fill(fmp_object_body(o), bytes, 9);
+    CHECK_EQ(fmp_object_give(a, child, o), 0);
+    CHECK(held_by(child, o));
+    fmp_ticket ticket = fmp_object_ticket(o);
+    fmp_object_drop(a, o);
+    return ticket;
+}
+
+static void
+attach_and_settle(void *arg)
+{
+    struct errand *e = arg;
+    become(fmp_load(&e->id));
+    fmp_object *o, *again;
+    CHECK_EQ(fmp_object_attach(a, e->kept, &o), 0);
+    CHECK_EQ(fmp_object_attach(a, e->kept, &again), 0);
+    CHECK(o == again);
+    CHECK_EQ(a->handles[o->index], 2);
+    CHECK(check_filled(fmp_object_body(o), 1000, 9));
+    CHECK_EQ(fmp_object_count(a), 3);
+    fmp_object_settle_in(a);
+    CHECK_EQ(fmp_object_count(a), 2);
+    CHECK_EQ(fmp_object_attach(a, e->unused, &again), FMP_EMPTY);
+    fmp_object_drop(a, o);
+    CHECK_EQ(fmp_object_count(a), 2);
+    fmp_object_drop(a, o);
+    CHECK_EQ(fmp_object_count(a), 1);
+    fmp_owner_leave(a);
+}
+
+static void
+what_is_given_is_the_child_s(void)
+{
+    a = check_arena();
+    struct errand *e = check_shared(sizeof(*e));
+    fmp_object *mine = create(FMP_PLAIN, 10);
+    uint32_t id;
+    CHECK_EQ(fmp_object_expect(a, &id), 0);
+    fmp_store(&e->id, id);
+    e->kept = give_away(id, FMP_PLAIN, 1000);
+    e->unused = give_away(id, FMP_PLAIN, 2000);
+    CHECK_EQ(fmp_object_count(a), 3); /* nobody else holds the two */
+    CHECK(!held_by(id, mine));
+    check_join(check_fork(attach_and_settle, e, NULL));
+    fmp_object_sweep(a);
+    CHECK_EQ(fmp_object_count(a), 1);
+    CHECK_EQ(fmp_owner_count(a), 1);
+    fmp_object_drop(a, mine);
+    CHECK_EQ(check_blocks(), 0);
+}
+
+static void
+a_ticket_names_one_object_for_ever(void)
+{
+    a = check_arena();
+    fmp_object *first = create(FMP_PLAIN, 10), *found;
+    fmp_ticket ticket = fmp_object_ticket(first);
+    fmp_object_drop(a, first);
+    CHECK_EQ(fmp_object_attach(a, ticket, &found), FMP_EMPTY);
+    fmp_object *second = create(FMP_PLAIN, 10);
+    CHECK_EQ(second->index, ticket.index);
+    CHECK_EQ(fmp_object_attach(a, ticket, &found), FMP_EMPTY);
+    ticket = (fmp_ticket){.serial = second->serial, .index = FMP_OBJECT_MOST + 5};
+    CHECK_EQ(fmp_object_attach(a, ticket, &found), FMP_EMPTY);
+    CHECK_EQ(a->handles[second->index], 1);
+    fmp_object_drop(a, second);
+    CHECK_EQ(check_blocks(), 0);
+}
+
+static void
+a_child_that_never_comes(void)
+{
+    a = check_arena();
+    for (int round = 0; round < 2000; round++) { /* there are places for half as many */
+        uint32_t id;
+        CHECK_EQ(fmp_object_expect(a, &id), 0);
+        give_away(id, round % 2 ? FMP_PLAIN : FMP_QUEUE, sizeof(fmp_queue));
+        CHECK_EQ(fmp_object_count(a), 1);
+        CHECK(fmp_owner_bury(a, id));
+        fmp_object_sweep(a);
+        CHECK_EQ(fmp_object_count(a), 0);
+        CHECK_EQ(fmp_owner_adopt(a, id), FMP_NOT_OWNER);
+    }
+    CHECK_EQ(check_blocks(), 0);
+    CHECK_EQ(fmp_owner_count(a), 1);
+}
+
+static void
+expect_and_wait(void *arg)
+{
+    struct errand *e = arg;
+    uint32_t id;
+    CHECK_EQ(fmp_object_expect(a, &id), 0);
+    e->kept = give_away(id, FMP_QUEUE, sizeof(fmp_queue));
+    fmp_store(&e->id, id);
+    for (;;)
+        pause();
+}
+
+static void
+promises_die_with_who_made_them(void)
+{
+    a = check_arena();
+    struct errand *e = check_shared(sizeof(*e));
+    uint32_t parent;
+    pid_t pid = check_fork(expect_and_wait, e, &parent);
+    UNTIL(fmp_load(&e->id) != 0);
+    CHECK_EQ(fmp_object_count(a), 1);
+    check_slay(pid, parent);
+    fmp_owner_survey(a);
+    fmp_object_sweep(a);
+    CHECK_EQ(fmp_object_count(a), 0);
+    CHECK_EQ(check_blocks(), 0);
+    CHECK_EQ(fmp_owner_count(a), 1);
+    CHECK_EQ(fmp_owner_adopt(a, fmp_load(&e->id)), FMP_NOT_OWNER);
+}
+
+static void
+come_and_wait(void *arg)
+{
+    struct errand *e = arg;
+    become(fmp_load(&e->id));
+    fmp_object *o;
+    CHECK_EQ(fmp_object_attach(a, e->kept, &o), 0);
+    fmp_object_settle_in(a);
+    fmp_store(&e->now, 1);
+    UNTIL(fmp_load(&e->now) == 2);
+    fmp_object_drop(a, o);
+    CHECK_EQ(fmp_object_count(a), 0);
+    fmp_owner_leave(a);
+}
+
+static void
+who_has_come_outlives_its_parent(void)
+{
+    a = check_arena();
+    struct errand *e = check_shared(sizeof(*e));
+    uint32_t parent;
+    pid_t pid = check_fork(expect_and_wait, e, &parent);
+    UNTIL(fmp_load(&e->id) != 0);
+    pid_t child = check_fork(come_and_wait, e, NULL);
+    UNTIL(fmp_load(&e->now) == 1);
+    check_slay(pid, parent);
+    fmp_owner_survey(a);
+    fmp_object_sweep(a);
+    CHECK_EQ(fmp_object_count(a), 1);
+    fmp_store(&e->now, 2);
+    check_join(child);
+    fmp_object_sweep(a);
+    CHECK_EQ(check_blocks(), 0);
+    CHECK_EQ(fmp_owner_count(a), 1);
+}
+
+static void
+a_message_holds_what_it_carries(void)
+{
+    a = check_arena();
+    fmp_object *o = create(FMP_PLAIN, 10), *received;
+    fmp_ticket ticket = fmp_object_ticket(o);
+    fmp_object_ship(o);
+    fmp_object_ship(o);
+    fmp_object_drop(a, o);
+    CHECK_EQ(fmp_object_count(a), 1);
+    CHECK_EQ(fmp_object_attach(a, ticket, &received), 0);
+    fmp_object_land(a, ticket);
+    fmp_object_drop(a, received);
+    CHECK_EQ(fmp_object_count(a), 1); /* the other message */
+    fmp_object_land(a, ticket);
+    CHECK_EQ(fmp_object_count(a), 0);
+    fmp_object_land(a, ticket); /* nobody's any more */
+    o = create(FMP_PLAIN, 10);
+    fmp_object_land(a, ticket);
+    fmp_object_land(a, fmp_object_ticket(o)); /* it was in no message */
+    CHECK_EQ(fmp_object_count(a), 1);
+    fmp_object_drop(a, o);
+    CHECK_EQ(check_blocks(), 0);
+}
+
+static void
+say_who_i_am(void *arg)
+{
+    struct errand *e = arg;
+    fmp_object *o;
+    CHECK_EQ(a->self, fmp_load(&e->id));
+    CHECK_EQ(fmp_object_attach(a, e->kept, &o), 0);
+    CHECK(check_filled(fmp_object_body(o), 100, 9));
+    fmp_object_drop(a, o);
+    fmp_owner_leave(a);
+}
+
+static void
+do_nothing(void *unused)
+{
+    (void)unused;
+}
+
+static void
+fork_into_the_promised_place(void *arg)
+{
+    struct errand *e = arg;
+    fmp_object *own = create(FMP_PLAIN, 10);
+    uint32_t id;
+    fmp_object_next_child(fmp_load(&e->id));
+    pid_t pid = check_fork(say_who_i_am, e, &id);
+    CHECK_EQ(id, fmp_load(&e->id));
+    check_join(pid);
+    uint32_t next;
+    check_join(check_fork(do_nothing, NULL, &next)); /* once is for one fork */
+    CHECK(next != id);
+    fmp_owner_bury(a, next);
+    fmp_object_drop(a, own);
+    fmp_owner_leave(a);
+}
+
+static void
+another_forks_the_child(void)
+{
+    a = check_arena();
+    struct errand *e = check_shared(sizeof(*e));
+    uint32_t id;
+    CHECK_EQ(fmp_object_expect(a, &id), 0);
+    fmp_store(&e->id, id);
+    e->kept = give_away(id, FMP_PLAIN, 100);
+    check_join(check_fork(fork_into_the_promised_place, e, NULL));
+    fmp_object_sweep(a);
+    CHECK_EQ(check_blocks(), 0);
+    CHECK_EQ(fmp_owner_count(a), 1);
+}
+
+static void
+find_no_place(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(a->self, FMP_OWNER_OUTLAW);
+}
+
+static void
+a_place_that_was_taken_back(void)
+{
+    a = check_arena();
+    uint32_t id;
+    CHECK_EQ(fmp_object_expect(a, &id), 0);
+    CHECK(fmp_owner_bury(a, id));
+    fmp_object_next_child(id);
+    check_join(check_fork(find_no_place, NULL, NULL));
+    fmp_object_sweep(a);
+    CHECK_EQ(fmp_owner_count(a), 1);
+}
+
+static void
+come_and_churn(void *arg)
+{
+    struct errand *e = arg;
+    fmp_object *o;
+    become(fmp_load(&e->id));
+    CHECK_EQ(fmp_object_attach(a, e->kept, &o), 0);
+    fmp_object_settle_in(a);
+    fmp_object_ship(o);
+    fmp_object_land(a, e->kept);
+    fmp_object_drop(a, o);
+    churn(NULL);
+}
+
+static void
+killed_while_they_come(void)
+{
+    a = check_arena();
+    uint32_t random = 43;
+    struct errand *e = check_shared(sizeof(*e));
+    for (int round = 0; round < 100; round++) {
+        uint32_t id, forked;
+        CHECK_EQ(fmp_object_expect(a, &id), 0);
+        fmp_store(&e->id, id);
+        e->kept = give_away(id, FMP_QUEUE, sizeof(fmp_queue));
+        e->unused = give_away(id, FMP_PLAIN, 300);
+        pid_t pid = check_fork_doomed(come_and_churn, e, &forked, &random, 400000);
+        check_reap(pid, forked);
+        fmp_owner_bury(a, id);
+        fmp_object_sweep(a);
+        CHECK_EQ(fmp_owner_count(a), 1);
+        if (fmp_object_count(a) != 0) { /* it was killed with a message in its hands (object.h) */
+            CHECK_EQ(fmp_object_count(a), 1);
+            fmp_object_land(a, e->kept);
+        }
+        CHECK_EQ(fmp_object_count(a), 0);
+        CHECK_EQ(check_blocks(), 0);
+    }
+}
+
 CHECK_MAIN(TEST(an_object_lives_while_it_is_held), TEST(objects_of_all_sizes), TEST(a_thousand_objects),
            TEST(thousands_come_and_go), TEST(a_child_holds_what_its_parent_held),
            TEST(what_a_killed_child_held_is_destroyed), TEST(the_last_holder_may_be_dead),
            TEST(grandchildren_hold_as_well), TEST(threads_fork_while_objects_come_and_go),
            TEST(a_child_without_a_slot), TEST(a_full_table_is_surveyed), TEST(what_was_being_made_is_gone),
            TEST(what_was_being_destroyed_is_gone), TEST(a_sweep_that_was_cut_short_is_finished),
-           TEST(killed_at_any_moment))
+           TEST(killed_at_any_moment), TEST(what_is_given_is_the_child_s), TEST(a_ticket_names_one_object_for_ever),
+           TEST(a_child_that_never_comes), TEST(promises_die_with_who_made_them),
+           TEST(who_has_come_outlives_its_parent), TEST(a_message_holds_what_it_carries),
+           TEST(another_forks_the_child), TEST(a_place_that_was_taken_back), TEST(killed_while_they_come))

@@ -214,6 +214,53 @@ a_reservation_ends(void)
     CHECK_EQ(s->pid, 77);
 }
 
+static void
+a_promise_is_kept(void)
+{
+    a = check_arena();
+    uint32_t id, parent;
+    CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+    fmp_owner_promise(a, id);
+    fmp_owner_promise(a, id);
+    CHECK_EQ(state_of(id), FMP_OWNER_PROMISED);
+    CHECK(fmp_owner_holds(a, FMP_OWNER_SLOT(id)));
+    CHECK(fmp_owner_alive(a, id));
+    fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].reserved_at -= 3600 * FMP_SECOND;
+    fmp_owner_survey(a);
+    CHECK_EQ(state_of(id), FMP_OWNER_PROMISED); /* O3 is for reservations */
+
+    CHECK_EQ(fmp_owner_reserve(a, &parent), 0); /* it ends with who made it */
+    fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].parent = parent;
+    CHECK(fmp_owner_bury(a, parent));
+    fmp_owner_survey(a);
+    CHECK_EQ(state_of(id), FMP_OWNER_GONE);
+    CHECK_EQ(fmp_owner_adopt(a, id), FMP_NOT_OWNER);
+    fmp_owner_promise(a, id); /* too late */
+    CHECK_EQ(state_of(id), FMP_OWNER_GONE);
+    fmp_owner_recycle(a, id);
+    fmp_owner_promise(a, id);
+    CHECK_EQ(state_of(id), FMP_OWNER_FREE);
+}
+
+static void
+who_was_promised_a_slot_takes_it(void)
+{
+    a = check_arena();
+    uint32_t first = a->self, id;
+    CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+    fmp_owner_promise(a, id);
+    CHECK_EQ(fmp_owner_adopt(a, id), 0);
+    CHECK_EQ(a->self, id);
+    CHECK_EQ(state_of(id), FMP_OWNER_LIVE);
+    CHECK_EQ(fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].pid, getpid());
+    CHECK_EQ(fmp_owner_adopt(a, id), FMP_NOT_OWNER); /* once */
+    fmp_owner_promise(a, id);
+    CHECK_EQ(state_of(id), FMP_OWNER_LIVE);
+    fmp_owner_bury(a, first);
+    fmp_owner_survey(a);
+    CHECK_EQ(state_of(id), FMP_OWNER_LIVE);
+}
+
 struct crowd {
     _Atomic int surveying;
     _Atomic uint32_t failures;
@@ -285,4 +332,5 @@ CHECK_MAIN(TEST(the_first_process_lives), TEST(a_slot_goes_its_way), TEST(who_le
            TEST(no_id_is_given_twice), TEST(after_the_last_generation_comes_the_first),
            TEST(the_table_may_be_full), TEST(outlaws_are_never_dead), TEST(a_killed_child_is_found_dead),
            TEST(a_process_with_anothers_pid_is_another), TEST(a_reservation_ends),
+           TEST(a_promise_is_kept), TEST(who_was_promised_a_slot_takes_it),
            TEST(a_new_reservation_is_never_found_old), TEST(spinners_are_counted))
