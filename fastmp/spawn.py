@@ -14,6 +14,7 @@ needs of it comes by value (_by_value.py).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pickle
@@ -32,7 +33,7 @@ from ._spawning import set_spawning_popen
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, NoReturn
 
     from .process import BaseProcess
@@ -170,18 +171,28 @@ def _check_not_importing_main() -> None:
         """)
 
 
-def pack(popen: Any, process_obj: BaseProcess) -> _core.Block:
-    """All that the process which `popen` starts needs, pickled into the block that it gets."""
-    dumps = fastmp.reduction.dumps_for_child
-    library = {} if main_is_found() else fastmp._by_value.make_library()
+_NOBODY = object()  # nothing is opened or held for a child that may never ask for it
+
+
+@contextlib.contextmanager
+def _pickling_for(popen: Any) -> Iterator[None]:
     set_spawning_popen(popen)
     _beside.set_spawning_popen(popen)
     try:
-        data = get_preparation_data(process_obj._name) | _servers() | {"library": library}
-        parts = [dumps(data), dumps(process_obj)]
+        yield
     finally:
         set_spawning_popen(None)
         _beside.set_spawning_popen(None)
+
+
+def pack(popen: Any, process_obj: BaseProcess) -> _core.Block:
+    """All that the process which `popen` starts needs, pickled into the block that it gets."""
+    dumps = fastmp.reduction.dumps_for_child
+    with _pickling_for(_NOBODY):
+        library = {} if main_is_found() else fastmp._by_value.make_library()
+    with _pickling_for(popen):
+        data = get_preparation_data(process_obj._name) | _servers() | {"library": library}
+        parts = [dumps(data), dumps(process_obj)]
     block = _core.Block(_lengths.size + sum(map(len, parts)))
     with memoryview(block) as view:
         _lengths.pack_into(view, 0, len(parts[0]))
