@@ -1,6 +1,7 @@
-"""What a child can't import goes by value: lambdas, closures, and what a main module without a file defines."""
+"""What a child can't import goes by value: lambdas, closures, what a main module without a file defines."""
 
 import ast
+import gc
 import os
 import pickle
 import subprocess
@@ -298,3 +299,279 @@ def test_a_main_module(how, start_method, tmp_path):
     done = run([*arguments, start_method], stdin, cwd=tmp_path)
     assert done.stdout.replace(">>> ", "").strip() == "done", done.stderr
     assert done.returncode == 0
+
+
+UNPICKLABLE = """
+import os, sys, threading
+import fastmp
+
+ctx = fastmp.get_context(sys.argv[1])
+lock = threading.Lock()
+reader, writer = ctx.Pipe(duplex=False)
+
+def target(writer):
+    with lock:
+        print("never printed")
+
+def not_sent():
+    return reader, ctx.Lock()
+
+def fail():
+    try:
+        ctx.Process(target=target, args=(writer,)).start()
+    except TypeError as e:
+        print(e)
+    return len(os.listdir("/proc/self/fd"))
+
+first = fail()
+fail()
+print(fail() - first, fastmp.active_children())
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_global_that_cannot_be_pickled(method):
+    done = run([sys.executable, "-c", UNPICKLABLE, method])
+    assert done.stdout.splitlines() == ["cannot pickle '_thread.lock' object"] * 3 + ["0 []"], done.stderr
+
+
+# ---- a main module, this one for the tests, that the child can import ------------------------------------
+
+LOCK = threading.Lock()  # which nothing can pickle
+REFUSALS = (pickle.PicklingError, AttributeError, TypeError)  # the last if the main module is not a file
+setting = None
+
+
+def set_here(value):
+    global setting
+    setting = value
+
+
+def a_function():
+    pass
+
+
+def fails(ctx, target, *args):
+    """What starting the process raises."""
+    child = ctx.Process(target=target, args=args)
+    with pytest.raises(Exception) as caught:
+        child.start()
+    assert child.pid is None
+    return caught.value
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_an_argument_that_cannot_be_pickled(method):
+    ctx = fastmp.get_context(method)
+    reader, writer = ctx.Pipe()
+    with reader, writer:
+        assert str(fails(ctx, print, writer, LOCK)) == "cannot pickle '_thread.lock' object"
+        assert type(fails(ctx, lambda lock=LOCK: 0, writer)) in REFUSALS
+        with open(__file__) as file:
+            assert type(fails(ctx, print, file)) is TypeError
+        assert type(fails(ctx, print, memoryview(b"abc"))) is TypeError
+        assert type(fails(ctx, lambda: (yield), (n for n in ()))) in REFUSALS
+        child = ctx.Process(target=lambda: writer.send("fine"))
+        child.start()
+        assert reader.recv() == "fine"
+        child.join(DEADLINE)
+        assert child.exitcode == 0
+
+
+def test_lambdas_and_closures(start, ctx):
+    queue = ctx.Queue()
+    lock, event, (reader, writer) = ctx.Lock(), ctx.Event(), ctx.Pipe(duplex=False)
+
+    def local(x, *, more=1):
+        with lock:
+            event.set()
+            writer.send((x, more))
+
+    class Local(ctx.Process):
+        def run(self):
+            super().run()
+            queue.put(type(self).__qualname__)
+
+    start(lambda: local(3))
+    start(local, 4)
+    assert sorted([reader.recv(), reader.recv()]) == [(3, 1), (4, 1)]
+    assert event.wait(DEADLINE)
+    child = Local()
+    child.start()
+    assert queue.get(timeout=DEADLINE) == Local.__qualname__
+    child.join(DEADLINE)
+    assert child.exitcode == 0
+    reader.close()
+    writer.close()
+
+
+def test_only_for_children(ctx):
+    queue, (reader, writer) = ctx.Queue(), ctx.Pipe()
+    with reader, writer:
+        for send in queue.put, writer.send:
+            with pytest.raises((pickle.PicklingError, AttributeError)):
+                send(lambda: 0)
+
+
+def test_the_globals_of_a_module_are_those_of_its_functions(ctx):
+    with ctx.Pool(1, initializer=lambda value: set_here(value), initargs=(5,)) as pool:
+        assert pool.map(lambda x: (setting, x), range(2)) == [(5, 0), (5, 1)]
+    assert setting is None
+
+
+def test_handles_in_tasks(ctx):
+    value, queue = ctx.Value("i", 0), ctx.Queue()
+
+    def add(x):
+        with value.get_lock():
+            value.value += x
+        queue.put(x)
+
+    with ctx.Pool(2) as pool:
+        objects = _core.arena_info()["objects"]
+        pool.map(add, range(10), chunksize=1)
+        assert value.value == 45
+        assert sorted(queue.get(timeout=DEADLINE) for _ in range(10)) == list(range(10))
+        with pytest.raises(REFUSALS):
+            pool.apply(lambda x, lock=LOCK: (add, lock), (1,))
+        with pytest.raises(TypeError, match="lock"):
+            pool.apply(print, (value, LOCK))
+        assert pool.apply(lambda: value.value) == 45
+        gc.collect()
+        assert _core.arena_info()["objects"] <= objects
+
+
+def test_every_kind_of_call(ctx):
+    k = 10
+    got = []
+    with ctx.Pool(2) as pool:
+        assert pool.starmap(lambda x, y: x + y + k, [(1, 2), (3, 4)]) == [13, 17]
+        assert list(pool.imap(lambda x: x + k, range(5), chunksize=2)) == [10, 11, 12, 13, 14]
+        assert sorted(pool.imap_unordered(lambda x: x + k, iter(range(5)))) == [10, 11, 12, 13, 14]
+        result = pool.apply_async(lambda x, y=1: x + y + k, (1,), {"y": 5}, callback=got.append)
+        result.wait(DEADLINE)
+        assert result.get() == 16 and got == [16]
+        assert pool.apply(sorted, ([3, 1, 2],), {"key": lambda x: -x}) == [3, 2, 1]
+
+
+def test_a_manager_with_lambdas(ctx):
+    class Manager(fastmp.managers.BaseManager):
+        pass
+
+    Manager.register("get_list", callable=lambda: [1, 2], proxytype=fastmp.managers.ListProxy)
+    with Manager(ctx=ctx) as manager:
+        assert list(manager.get_list()) == [1, 2]
+
+
+# ---- what becomes of a function and of a class ------------------------------------------------------------
+
+
+SLOTS = [
+    "__name__",
+    "__qualname__",
+    "__module__",
+    "__doc__",
+    "__defaults__",
+    "__kwdefaults__",
+    "__annotations__",
+]
+
+
+def copy(obj):
+    return pickle.loads(_by_value.dumps(obj, {}))
+
+
+def test_a_function_is_complete():
+    def function(a: int, /, b: str = "b", *args: int, c: float = 1.5, **kwargs: int) -> dict:
+        """What it does."""
+        return locals()
+
+    function.attribute = [1]
+    other = copy(function)
+    assert other is not function
+    for name in SLOTS:
+        assert getattr(other, name) == getattr(function, name), name
+    assert other.__dict__ == {"attribute": [1]}
+    assert other(1, "x", 2, c=2, d=3) == function(1, "x", 2, c=2, d=3)
+    assert other.__globals__ is globals()
+    assert copy(a_function) is a_function
+
+
+def test_cells():
+    def make():
+        def early():
+            return late()
+
+        before = copy(early)  # its cell is empty
+
+        def late():
+            return 1
+
+        return before, early
+
+    before, early = make()
+    with pytest.raises(NameError):
+        before()
+    assert copy(early)() == 1
+
+    def even(n):
+        return n == 0 or odd(n - 1)
+
+    def odd(n):
+        return n != 0 and even(n - 1)
+
+    def both():
+        return even, odd
+
+    one, two = copy(both)()
+    assert one(4) and not two(4)
+    assert one.__closure__[0].cell_contents is two
+    assert two.__closure__[0].cell_contents is one
+    first, second = copy([odd, even])
+    assert first.__closure__[0].cell_contents is second
+
+
+def test_kinds_of_functions():
+    def generate(n):
+        yield from range(n)
+
+    async def wait():
+        return 1
+
+    assert list(copy(generate)(3)) == [0, 1, 2]
+    with pytest.raises(StopIteration) as caught:
+        copy(wait)().send(None)
+    assert caught.value.value == 1
+    exec_globals = {"__name__": "nowhere", "n": 1}
+    exec("def f():\n global n\n n += 1\n return n\ndef g(): return n", exec_globals)
+    f, g = copy([exec_globals["f"], exec_globals["g"]])
+    assert (f(), f(), g(), exec_globals["n"]) == (2, 3, 3, 1)
+    assert copy(os.path) is os.path
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there are no type parameters")
+def test_type_parameters():
+    names = {"__name__": "nowhere"}
+    exec("def f[T](x: T) -> T: return x", names)
+    other = copy(names["f"])
+    assert [str(parameter) for parameter in other.__type_params__] == ["T"]
+    assert other(1) == 1
+
+
+def test_a_class_is_one_class():
+    class Meta(type):
+        def __call__(cls, *args):
+            return super().__call__(*args)
+
+    class Local(metaclass=Meta):
+        __slots__ = ("x",)
+
+        def __init__(self, x):
+            self.x = x
+
+        def own_class(self):
+            return __class__
+
+    assert copy(Local) is Local  # which this process has
+    assert copy(Local(3)).x == 3
+    assert copy(Local(3)).own_class() is Local
