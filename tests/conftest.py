@@ -19,7 +19,7 @@ from leftovers import Snapshot
 
 import fastmp
 
-START_METHODS = ["fork"]
+START_METHODS = ["fork", "spawn", "forkserver"]
 DEADLINE = 90  # seconds for a test that does not say @pytest.mark.deadline(seconds)
 JOIN = 30.0  # seconds for a child to end
 
@@ -103,14 +103,28 @@ def nothing_left(request: pytest.FixtureRequest, warm: None) -> Iterator[None]:
         pytest.fail("left behind:\n  " + "\n  ".join(left))
 
 
-@pytest.fixture(params=START_METHODS)
-def start_method(request: pytest.FixtureRequest) -> str:
-    return request.param
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that has to do with a start method runs under each, or under those that it names."""
+    if "start_method" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("start_methods")
+        metafunc.parametrize("start_method", marker.args if marker else START_METHODS)
 
 
 @pytest.fixture
 def ctx(start_method: str) -> fastmp.context.BaseContext:
     return fastmp.get_context(start_method)
+
+
+@pytest.fixture
+def child_output(capfd: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
+    """What this test and its children print. A fork server prints where it did when it started."""
+    stop_fork_server()
+    yield capfd
+    stop_fork_server()
+
+
+def stop_fork_server() -> None:
+    fastmp.forkserver._forkserver._stop()
 
 
 @pytest.fixture

@@ -61,6 +61,8 @@ def test_signatures_are_those_of_the_standard_library():
     theirs = json.loads(run_python(script))
     ours = json.loads(json.dumps({name: parameters(getattr(fastmp, name)) for name in theirs}))
     assert len(theirs) > 25
+    if sys.version_info < (3, 15):
+        theirs["set_forkserver_preload"].append(["on_error", 3, True, None])
     assert ours == theirs
 
 
@@ -84,12 +86,16 @@ def test_unknown_attribute():
         fastmp.nothing  # noqa: B018
 
 
-def test_the_start_method_is_fork():
+DEFAULT = "fork" if sys.version_info < (3, 14) else "forkserver"  # as the standard library's
+
+
+def test_start_method():
     script = (
         "import fastmp\n"
         "assert fastmp.get_start_method(allow_none=True) is None\n"
-        "assert fastmp.get_start_method() == 'fork' == fastmp.get_start_method(True)\n"
-        "assert fastmp.get_all_start_methods() == ['fork']\n"
+        f"assert fastmp.get_start_method() == {DEFAULT!r} == fastmp.get_start_method(True)\n"
+        f"assert fastmp.get_all_start_methods()[0] == {DEFAULT!r}\n"
+        "assert sorted(fastmp.get_all_start_methods()) == ['fork', 'forkserver', 'spawn']\n"
         "try: fastmp.set_start_method('fork')\n"
         "except RuntimeError as e: assert str(e) == 'context has already been set'\n"
         "else: assert False\n"
@@ -97,33 +103,49 @@ def test_the_start_method_is_fork():
         "fastmp.set_start_method(None, force=True)\n"
         "assert fastmp.get_start_method(allow_none=True) is None\n"
         "fastmp.set_start_method('fork')\n"
-        "try: fastmp.set_start_method('spawn', force=True)\n"
+        "try: fastmp.set_start_method('knife', force=True)\n"
         "except ValueError as e: pass\n"
         "else: assert False\n"
         "assert fastmp.get_start_method(allow_none=True) == 'fork'\n"
+        "fastmp.set_start_method('spawn', force=True)\n"
+        "assert fastmp.get_start_method() == 'spawn'\n"
     )
     run_python(script)
 
 
-def test_the_start_method_of_a_child_is_its_own():
+def test_the_start_method_of_a_child_is_its_own(start_method):
     script = (
         "import fastmp\n"
         "def child(): print(fastmp.get_start_method(allow_none=True))\n"
-        "p = fastmp.get_context('fork').Process(target=child); p.start(); p.join()\n"
+        f"p = fastmp.get_context({start_method!r}).Process(target=child); p.start(); p.join()\n"
         "print(fastmp.get_start_method(allow_none=True))\n"
     )
-    assert run_python(script) == "fork\nNone\n"
+    assert run_python(script).splitlines()[0] == start_method
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_start_methods_to_come(method):
-    with pytest.raises(ValueError, match=f"cannot find context for '{method}'.*only 'fork'"):
-        fastmp.get_context(method)
-    absent = context._concrete_contexts[method]
-    assert type(absent) in (context.SpawnContext, context.ForkServerContext)
-    assert absent.Process in (context.SpawnProcess, context.ForkServerProcess)
-    with pytest.raises(ValueError, match="only 'fork'"):
-        absent.Process().start()
+def test_concrete_contexts(start_method):
+    ctx = fastmp.get_context(start_method)
+    assert type(ctx) in (context.ForkContext, context.SpawnContext, context.ForkServerContext)
+    assert ctx.Process in (context.ForkProcess, context.SpawnProcess, context.ForkServerProcess)
+    assert ctx.Process._start_method == ctx.get_start_method() == start_method
+
+
+@pytest.mark.start_methods("spawn")
+def test_a_context_may_be_an_argument(ctx, finish):
+    """Whichever it is, whichever way the child is started."""
+    for method in ("fork", "spawn", "forkserver"):
+        child = ctx.Process(target=start_in, args=(fastmp.get_context(method), method))
+        child.start()
+        finish(child)
+        assert child.exitcode == 0
+
+
+def start_in(ctx, method):
+    assert ctx.get_start_method() == method
+    child = ctx.Process(target=int)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
 
 
 def test_unknown_start_method():
@@ -143,11 +165,11 @@ def test_concrete_context():
 
 
 def test_default_context():
-    assert fastmp.get_context() is fastmp.get_context("fork")
+    assert fastmp.get_context() is fastmp.get_context(DEFAULT)
     assert fastmp.Process is context.Process
     assert fastmp.Process._start_method is None
     assert context._concrete_contexts.keys() >= {"fork", "spawn", "forkserver"}
-    assert context._default_context.get_context() is fastmp.get_context("fork")
+    assert context._default_context.get_context() is fastmp.get_context(DEFAULT)
 
 
 def test_exceptions():

@@ -1,6 +1,7 @@
 """Processes killed at any instant: what is shared stays whole, and the others go on."""
 
 import contextlib
+import itertools
 import os
 import queue
 import random
@@ -11,7 +12,27 @@ import pytest
 from fastmp import _core
 
 DEADLINE = 20
-ROUNDS = 60
+ROUNDS = {"fork": 60, "spawn": 3, "forkserver": 10}  # children that cost more are killed less often
+
+
+@pytest.fixture(autouse=True)
+def warm_server(ctx):
+    """The fork server, where there is one, is a process of the arena as well, and slow to come."""
+    child = ctx.Process()
+    child.start()
+    child.join(DEADLINE)
+
+
+@pytest.fixture
+def rounds(start_method):
+    return range(ROUNDS[start_method])
+
+
+def work(ready, go, call):
+    ready.release()
+    go.acquire()
+    while True:
+        call()
 
 
 @pytest.fixture
@@ -21,16 +42,12 @@ def slay(ctx):
     rng = random.Random(7)
 
     def run(*calls):
-        go = ctx.Semaphore(0)
-
-        def work(call):
-            go.acquire()
-            while True:
-                call()
-
-        children = [ctx.Process(target=work, args=(call,)) for call in calls]
+        ready, go = ctx.Semaphore(0), ctx.Semaphore(0)
+        children = [ctx.Process(target=work, args=(ready, go, call)) for call in calls]
         for child in children:
             child.start()
+        for _ in children:
+            assert ready.acquire(timeout=DEADLINE)
         for _ in children:
             go.release()
         for _ in range(rng.randrange(20_000)):
@@ -57,10 +74,10 @@ def drain(q, last):
 
 
 @pytest.mark.parametrize("maxsize", [0, 3])
-def test_queue_users_killed_at_random(ctx, slay, maxsize):
+def test_queue_users_killed_at_random(ctx, slay, rounds, maxsize):
     before = _core.arena_info()
     q, last = ctx.Queue(maxsize), {}
-    numbers = iter(range(1 << 30))  # each child goes on from its own copy
+    numbers = itertools.count()  # each child goes on from its own copy
 
     def put():
         number = next(numbers)
@@ -71,7 +88,7 @@ def test_queue_users_killed_at_random(ctx, slay, maxsize):
         with contextlib.suppress(queue.Empty):
             q.get(timeout=0.001)
 
-    for _ in range(ROUNDS):
+    for _ in rounds:
         slay(put, put, get, get)
         drain(q, last)
         assert (q.qsize(), q.empty(), q.full()) == (0, True, False)
@@ -81,7 +98,7 @@ def test_queue_users_killed_at_random(ctx, slay, maxsize):
     assert _core.arena_info() == before
 
 
-def test_rlock_and_condition_users_killed_at_random(ctx, slay):
+def test_rlock_and_condition_users_killed_at_random(ctx, slay, rounds):
     lock = ctx.RLock()
     condition = ctx.Condition(lock)
 
@@ -90,7 +107,7 @@ def test_rlock_and_condition_users_killed_at_random(ctx, slay):
             condition.notify()
             condition.wait(0.0001)
 
-    for _ in range(ROUNDS):
+    for _ in rounds:
         slay(use, use, use)
         assert lock.acquire(timeout=DEADLINE)
         assert condition.wait(0) is False
@@ -99,8 +116,8 @@ def test_rlock_and_condition_users_killed_at_random(ctx, slay):
         assert not lock.locked()
 
 
-def test_semaphore_and_event_users_killed_at_random(ctx, slay):
-    for _ in range(ROUNDS):
+def test_semaphore_and_event_users_killed_at_random(ctx, slay, rounds):
+    for _ in rounds:
         semaphore, event = ctx.Semaphore(1), ctx.Event()
 
         def use(semaphore=semaphore, event=event):
@@ -118,7 +135,7 @@ def test_semaphore_and_event_users_killed_at_random(ctx, slay):
         assert event.wait(DEADLINE)
 
 
-def test_objects_are_made_and_dropped_by_processes_that_are_killed(ctx, slay):
+def test_objects_are_made_and_dropped_by_processes_that_are_killed(ctx, slay, rounds):
     before = _core.arena_info()
 
     def churn():
@@ -127,6 +144,33 @@ def test_objects_are_made_and_dropped_by_processes_that_are_killed(ctx, slay):
         with things[1]:
             things[1].wait(0)
 
-    for _ in range(ROUNDS):
+    for _ in rounds:
         slay(churn, churn, churn)
     assert _core.arena_info() == before
+
+
+def take(things, conn):
+    conn.send("taken")
+    conn.recv()
+
+
+@pytest.mark.start_methods("spawn", "forkserver")
+def test_children_killed_while_they_come_to_life(ctx, start_method):
+    """What waits for a child, its arguments and its place, is given back whenever it is killed."""
+    rng, before = random.Random(7), _core.arena_info()
+    longest = {"spawn": 0.12, "forkserver": 0.01}[start_method]  # seconds, some more than a start takes
+    for _ in range(20):
+        ours, theirs = ctx.Pipe()
+        things = [ctx.Queue(), ctx.Condition(), ctx.Value("i"), ctx.Array("b", 100_000)]
+        things[0].put("x" * 5000)
+        child = ctx.Process(target=take, args=(things, theirs))
+        child.start()
+        ours.poll(rng.uniform(0, longest))
+        child.kill()
+        child.join(DEADLINE)
+        assert child.exitcode == -signal.SIGKILL
+        assert things[0].get(timeout=DEADLINE) == "x" * 5000
+        ours.close()
+        theirs.close()
+        del things, child
+        assert _core.arena_info() == before

@@ -118,6 +118,7 @@ def test_file_of_a_path_goes_with_the_listener(tmp_path, in_thread):
         pass
 
 
+@pytest.mark.start_methods("fork")  # a listener is no argument
 def test_file_of_a_path_stays_when_a_child_ends(ctx, finish, tmp_path):
     path = str(tmp_path / "socket")
     with Listener(path) as listener:

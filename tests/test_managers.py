@@ -960,11 +960,11 @@ def fail():
     raise ValueError("in the initializer")
 
 
-def test_initializer_that_raises(ctx, capfd):
+def test_initializer_that_raises(ctx, child_output):
     manager = SyncManager(ctx=ctx)
     with pytest.raises(EOFError, match="ended before it was ready, with exit code 1"):
         manager.start(fail)
-    assert "in the initializer" in capfd.readouterr().err
+    assert "in the initializer" in child_output.readouterr().err
 
 
 def test_manager_that_nobody_keeps(ctx):

@@ -51,6 +51,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.start_methods("fork")  # another child would import mpi4py anew, and call itself a rank
 def test_every_rank_uses_fastmp(tmp_path, start_method):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)

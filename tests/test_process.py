@@ -20,8 +20,6 @@ from fastmp import process, util
 
 DEADLINE = 30  # seconds in which anything here must have happened
 
-ctx = fastmp.get_context("fork")
-
 
 def finish(child, code=0):
     """Wait for the end of a child and look at its exit code."""
@@ -30,25 +28,32 @@ def finish(child, code=0):
     return child
 
 
-def report(function, *args, **options):
-    """What `function` returns in a child."""
-    reader, writer = ctx.Pipe(duplex=False)
-    child = ctx.Process(target=send_result, args=(writer, function, args), **options)
-    child.start()
-    writer.close()
-    assert reader.poll(DEADLINE)
-    result = reader.recv()
-    reader.close()
-    finish(child)
-    return result
+@pytest.fixture
+def report(ctx):
+    """A function that returns what a function returns in a child."""
+
+    def run(function, *args, **options):
+        reader, writer = ctx.Pipe(duplex=False)
+        child = ctx.Process(target=send_result, args=(writer, function, args), **options)
+        child.start()
+        writer.close()
+        assert reader.poll(DEADLINE)
+        result = reader.recv()
+        reader.close()
+        finish(child)
+        return result
+
+    return run
 
 
 def send_result(writer, function, args):
     writer.send(function(*args))
 
 
-def run_python(code, *, check=True, **options):
+def run_python(code, *, start_method=None, check=True, **options):
     """Run a program in a fresh interpreter."""
+    if start_method is not None:
+        code = f"import fastmp; fastmp.set_start_method({start_method!r})\n{code}"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=2 * DEADLINE, **options
     )
@@ -65,7 +70,7 @@ def wait_for(event):
 
 
 @pytest.fixture
-def sleeper():
+def sleeper(ctx):
     child = ctx.Process(target=sleep_long)
     child.start()
     yield child
@@ -77,7 +82,7 @@ def sleeper():
 # ---- the object -------------------------------------------------------------------------------------
 
 
-def test_arguments_are_checked():
+def test_arguments_are_checked(ctx):
     with pytest.raises(AssertionError, match="group argument must be None"):
         ctx.Process(group=1)
     with pytest.raises(TypeError):
@@ -87,7 +92,7 @@ def test_arguments_are_checked():
     assert ctx.Process(kwargs=None)._kwargs == {}
 
 
-def test_daemon_is_inherited_and_may_be_given():
+def test_daemon_is_inherited_and_may_be_given(ctx):
     assert ctx.Process().daemon is False
     assert ctx.Process(daemon=True).daemon is True
     child = ctx.Process()
@@ -95,7 +100,7 @@ def test_daemon_is_inherited_and_may_be_given():
     assert child.daemon is True
 
 
-def test_name_must_be_a_string():
+def test_name_must_be_a_string(ctx):
     child = ctx.Process(name="worker")
     assert child.name == "worker"
     with pytest.raises(AssertionError, match="name must be a string"):
@@ -104,7 +109,7 @@ def test_name_must_be_a_string():
     assert child.name == "other"
 
 
-def test_names_come_from_the_class_and_count_on():
+def test_names_come_from_the_class_and_count_on(ctx):
     class MyProcess(fastmp.Process):
         pass
 
@@ -116,7 +121,7 @@ def test_names_come_from_the_class_and_count_on():
     assert numbers == list(range(numbers[0], numbers[0] + 3))
 
 
-def test_authkey():
+def test_authkey(ctx):
     child = ctx.Process()
     assert child.authkey == fastmp.current_process().authkey
     assert len(child.authkey) == 32
@@ -161,7 +166,7 @@ def test_repr_is_that_of_the_standard_library():
     assert "<ForkProcess name='ForkProcess-N' parent=N initial>" in ours
 
 
-def test_before_the_start():
+def test_before_the_start(ctx):
     child = ctx.Process()
     assert child.is_alive() is False
     assert child.exitcode is None
@@ -174,7 +179,7 @@ def test_before_the_start():
         child.terminate()
 
 
-def test_start_twice():
+def test_start_twice(ctx):
     child = ctx.Process()
     child.start()
     with pytest.raises(AssertionError, match="cannot start a process twice"):
@@ -205,7 +210,7 @@ def test_signals(sleeper, verb, sig):
     finish(sleeper, -sig)
 
 
-def test_interrupt():
+def test_interrupt(ctx):
     started = ctx.Event()
 
     def interrupted():
@@ -253,14 +258,14 @@ def test_close(sleeper):
     assert sleeper.name
 
 
-def test_target_and_arguments_are_let_go():
+def test_target_and_arguments_are_let_go(ctx):
     child = ctx.Process(target=len, args=("",), kwargs={})
     child.start()
     assert not {"_target", "_args", "_kwargs"} & vars(child).keys()
     finish(child)
 
 
-def test_active_children_reaps():
+def test_active_children_reaps(ctx):
     child = ctx.Process()
     child.start()
     poll = select.poll()
@@ -288,7 +293,7 @@ def test_threads_may_join_the_same_process(sleeper):
     assert codes == [-signal.SIGKILL] * 4
 
 
-def test_subclass_with_run():
+def test_subclass_with_run(ctx):
     class Echo(ctx.Process):
         def __init__(self, writer):
             super().__init__()
@@ -305,15 +310,15 @@ def test_subclass_with_run():
     finish(child)
 
 
-def test_popen_keeps_what_libraries_use(sleeper):
+def test_popen_keeps_what_libraries_use(sleeper, start_method):
     popen = sleeper._popen
-    assert popen.method == "fork"
+    assert popen.method == start_method
     assert popen.pid == sleeper.pid
     assert popen.sentinel == sleeper.sentinel
     assert popen.returncode is None
     assert popen.poll() is None
     assert popen.wait(0) is None
-    assert popen.duplicate_for_child(3) == 3
+    assert callable(popen.duplicate_for_child)
     popen._send_signal(signal.SIGKILL)
     assert popen.poll(0) == -signal.SIGKILL == popen.returncode
     assert callable(popen.finalizer)
@@ -325,26 +330,26 @@ def test_popen_keeps_what_libraries_use(sleeper):
 @pytest.mark.parametrize(
     "code, exitcode", [(None, 0), (0, 0), (1, 1), (255, 255), (-1, 255), (256, 0), (True, 1)]
 )
-def test_exit_with_a_number(code, exitcode):
+def test_exit_with_a_number(code, exitcode, ctx):
     child = ctx.Process(target=sys.exit, args=(code,))
     child.start()
     finish(child, exitcode)
 
 
-def test_exit_with_a_huge_number():
+def test_exit_with_a_huge_number(ctx):
     child = ctx.Process(target=sys.exit, args=(1 << 70,))
     child.start()
     finish(child, 0)
 
 
-def test_exit_with_a_text(capfd):
+def test_exit_with_a_text(ctx, child_output):
     child = ctx.Process(target=sys.exit, args=("no such thing",))
     child.start()
     finish(child, 1)
-    assert capfd.readouterr().err == "no such thing\n"
+    assert child_output.readouterr().err == "no such thing\n"
 
 
-def test_os_exit():
+def test_os_exit(ctx):
     child = ctx.Process(target=os._exit, args=(9,))
     child.start()
     finish(child, 9)
@@ -354,39 +359,41 @@ def fail():
     raise RuntimeError("on purpose")
 
 
-def test_exception_prints_a_traceback(capfd):
+def test_exception_prints_a_traceback(ctx, child_output):
     child = ctx.Process(target=fail, name="Unlucky")
     child.start()
     finish(child, 1)
-    err = capfd.readouterr().err
+    err = child_output.readouterr().err
     assert err.startswith("Process Unlucky:\nTraceback (most recent call last):\n")
     assert "in fail" in err
     assert err.endswith("RuntimeError: on purpose\n")
 
 
-def test_output_is_flushed():
+def test_output_is_flushed(start_method):
     done = run_python(
         "import fastmp, sys\n"
         "def f(): sys.stdout.write('from the child; ')\n"
         "sys.stdout.write('from the parent; ')\n"
-        "p = fastmp.Process(target=f); p.start(); p.join()\n"
+        "p = fastmp.Process(target=f); p.start(); p.join()\n",
+        start_method=start_method,
     )
     assert done.stdout == "from the parent; from the child; "
 
 
-def test_a_broken_stdout_does_not_let_the_child_escape():
+def test_a_broken_stdout_does_not_let_the_child_escape(start_method):
     done = run_python(
         "import fastmp, os, sys\n"
         "def f():\n"
         "    reader, writer = os.pipe(); os.close(reader)\n"
         "    sys.stdout = open(writer, 'w'); sys.stdout.write('lost')\n"
         "p = fastmp.Process(target=f); p.start(); p.join()\n"
-        "print('once', p.exitcode)\n"
+        "print('once', p.exitcode)\n",
+        start_method=start_method,
     )
     assert done.stdout == "once 1\n"
 
 
-def test_finalizers_run_in_the_order_of_their_priority(capfd):
+def test_finalizers_run_in_the_order_of_their_priority(ctx, child_output):
     def child():
         for priority in (1, 10, -10, 1):
             util.Finalize(None, print, args=(priority,), exitpriority=priority)
@@ -399,7 +406,7 @@ def test_finalizers_run_in_the_order_of_their_priority(capfd):
     kept = Kept()
     parent = util.Finalize(kept, print, args=("the parent's",), exitpriority=3)
     finish_started(ctx.Process(target=child))
-    assert capfd.readouterr().out.split() == ["10", "1", "1", "-10", "atexit"]
+    assert child_output.readouterr().out.split() == ["10", "1", "1", "-10", "atexit"]
     assert parent.still_active()
     parent.cancel()
 
@@ -409,25 +416,27 @@ def finish_started(child):
     return finish(child)
 
 
-def test_finalizer_that_raises_is_reported(capfd):
+def test_finalizer_that_raises_is_reported(ctx, child_output):
     def child():
         util.Finalize(None, fail, exitpriority=2)
         util.Finalize(None, print, args=("still runs",), exitpriority=1)
 
     finish_started(ctx.Process(target=child))
-    out, err = capfd.readouterr()
+    out, err = child_output.readouterr()
     assert out == "still runs\n"
     assert "RuntimeError: on purpose" in err
 
 
-def test_handlers_of_the_parent_do_not_run_in_the_child():
+def test_handlers_of_the_parent_do_not_run_in_the_child(start_method):
     done = run_python(
-        "import atexit, fastmp\natexit.register(print, 'once')\np = fastmp.Process(); p.start(); p.join()\n"
+        "import atexit, fastmp\natexit.register(print, 'once')\np = fastmp.Process(); p.start(); p.join()\n",
+        start_method=start_method,
     )
     assert done.stdout == "once\n"
 
 
-def test_register_after_fork():
+@pytest.mark.start_methods("fork")  # others inherit nothing to be freshened
+def test_register_after_fork(report):
     class Connection:
         state = "inherited"
 
@@ -437,17 +446,17 @@ def test_register_after_fork():
     assert here.state == "inherited"
 
 
-def test_threads_of_the_child_are_waited_for(capfd):
+def test_threads_of_the_child_are_waited_for(ctx, child_output):
     def child():
         go = threading.Event()
         threading.Thread(target=lambda: (go.wait(DEADLINE), print("the thread"))).start()
         go.set()
 
     finish_started(ctx.Process(target=child))
-    assert capfd.readouterr().out == "the thread\n"
+    assert child_output.readouterr().out == "the thread\n"
 
 
-def test_is_exiting():
+def test_is_exiting(report):
     assert util.is_exiting() is False
     assert report(util.is_exiting) is False
 
@@ -469,50 +478,58 @@ except EOFError: print("parent ends", flush=True)
 """
 
 
-def test_children_are_joined_at_exit():
-    done = run_python(EXIT.format(seconds=0.3, daemon=False))
+def test_children_are_joined_at_exit(start_method):
+    done = run_python(EXIT.format(seconds=0.3, daemon=False), start_method=start_method)
     assert done.stdout.split("\n") == ["child runs", "parent ends", "child ends", ""]
 
 
-def test_daemons_are_terminated_at_exit():
-    done = run_python(EXIT.format(seconds=10 * DEADLINE, daemon=True))
+def test_daemons_are_terminated_at_exit(start_method):
+    done = run_python(EXIT.format(seconds=10 * DEADLINE, daemon=True), start_method=start_method)
     assert done.stdout.split("\n") == ["child runs", "parent ends", ""]
 
 
 # ---- what it finds ----------------------------------------------------------------------------------
 
 
-def test_stdin_is_empty():
+def test_stdin_is_empty(start_method):
     done = run_python(
         "import fastmp, sys\n"
         "def f(): print(repr(sys.stdin.read()), sys.stdin.fileno() > 0, sys.stdin.encoding)\n"
         "p = fastmp.Process(target=f); p.start(); p.join()\n"
         "print(sys.stdin.read())\n",
         input="for the parent",
+        start_method=start_method,
     )
     assert done.stdout == "'' True utf-8\nfor the parent\n"
 
 
-def test_no_stdin_at_all():
+@pytest.mark.start_methods("fork")  # others have one of their own
+def test_no_stdin_at_all(start_method):
     done = run_python(
         "import fastmp, sys\n"
         "sys.stdin = None\n"
-        "p = fastmp.Process(target=lambda: print(sys.stdin)); p.start(); p.join()\n"
+        "p = fastmp.Process(target=lambda: print(sys.stdin)); p.start(); p.join()\n",
+        start_method=start_method,
     )
     assert done.stdout == "None\n"
 
 
-def test_closed_stdin():
+def test_closed_stdin(start_method):
     done = run_python(
         "import fastmp, sys\n"
         "sys.stdin.close()\n"
-        "p = fastmp.Process(target=lambda: print(sys.stdin.read() == '')); p.start(); p.join()\n"
+        "p = fastmp.Process(target=lambda: print(sys.stdin.read() == '')); p.start(); p.join()\n",
+        start_method=start_method,
     )
     assert done.stdout == "True\n"
 
 
-def test_random_is_seeded_anew():
-    assert report(random.getrandbits, 64) != report(random.getrandbits, 64)
+def random_number():
+    return random.getrandbits(64)
+
+
+def test_random_is_seeded_anew(report):
+    assert report(random_number) != report(random_number)
 
 
 def family():
@@ -520,7 +537,7 @@ def family():
     return here.name, here.pid, parent.name, parent.pid, parent.is_alive(), fastmp.active_children()
 
 
-def test_a_child_knows_itself_and_its_parent():
+def test_a_child_knows_itself_and_its_parent(report):
     assert fastmp.parent_process() is None
     assert fastmp.current_process().name == "MainProcess"
     assert fastmp.current_process().is_alive()
@@ -529,7 +546,8 @@ def test_a_child_knows_itself_and_its_parent():
     assert pid != os.getpid()
 
 
-def test_only_the_parent_may_wait(sleeper):
+@pytest.mark.start_methods("fork")  # the child has a copy of an object that can't be pickled
+def test_only_the_parent_may_wait(sleeper, report, ctx):
     def strangers():
         messages = []
         for use in (sleeper.join, sleeper.is_alive, ctx_process_of_parent.start):
@@ -547,7 +565,7 @@ def test_only_the_parent_may_wait(sleeper):
     ]
 
 
-def test_grandchildren_are_named_after_their_parents():
+def test_grandchildren_are_named_after_their_parents(report, ctx):
     def child():
         names = []
         for _ in range(2):
@@ -557,10 +575,11 @@ def test_grandchildren_are_named_after_their_parents():
         return fastmp.current_process()._identity, names
 
     (number,), names = report(child)
-    assert names == [f"ForkProcess-{number}:1", f"ForkProcess-{number}:2"]
+    kind = ctx.Process.__name__
+    assert names == [f"{kind}-{number}:1", f"{kind}-{number}:2"]
 
 
-def test_daemons_may_not_have_children():
+def test_daemons_may_not_have_children(report, ctx):
     def child():
         try:
             ctx.Process().start()
@@ -570,11 +589,11 @@ def test_daemons_may_not_have_children():
     assert report(child, daemon=True) == "daemonic processes are not allowed to have children"
 
 
-def test_children_of_a_daemonless_child_inherit_daemon():
+def test_children_of_a_daemonless_child_inherit_daemon(report):
     assert report(lambda: fastmp.current_process().daemon, daemon=True) is True
 
 
-def test_child_of_a_thread():
+def test_child_of_a_thread(report):
     results = []
 
     def start():
@@ -586,7 +605,7 @@ def test_child_of_a_thread():
     assert results == [True]
 
 
-def test_native_id_of_the_main_thread():
+def test_native_id_of_the_main_thread(report):
     native_id, pid = report(lambda: (threading.main_thread().native_id, os.getpid()))
     assert native_id == pid
 
@@ -602,16 +621,16 @@ def watch_parent(writer, release):
     writer.send((parent.is_alive(), bool(poll.poll(0))))
 
 
-def middle(writer, release):
+def middle(ctx, writer, release):
     ctx.Process(target=watch_parent, args=(writer, release)).start()
     release.wait(DEADLINE)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_parent_does_not_break_its_child():
+def test_a_killed_parent_does_not_break_its_child(ctx):
     reader, writer = ctx.Pipe(duplex=False)
     release = ctx.Event()
-    child = ctx.Process(target=middle, args=(writer, release))
+    child = ctx.Process(target=middle, args=(ctx, writer, release))
     child.start()
     writer.close()
     assert reader.poll(DEADLINE)
@@ -626,7 +645,7 @@ def test_a_killed_parent_does_not_break_its_child():
     assert grandchild
 
 
-def test_parent_that_ended_before_it_is_asked_for():
+def test_parent_that_ended_before_it_is_asked_for(ctx):
     def grandchild(writer, gone):
         assert gone.wait(DEADLINE)
         parent = fastmp.parent_process()
@@ -646,7 +665,7 @@ def test_parent_that_ended_before_it_is_asked_for():
     assert reader.recv() == (False, True)
 
 
-def test_a_fork_of_a_child_knows_the_parent_of_the_child():
+def test_a_fork_of_a_child_knows_the_parent_of_the_child(report):
     def child():
         reader, writer = os.pipe()
         pid = os.fork()
@@ -659,7 +678,7 @@ def test_a_fork_of_a_child_knows_the_parent_of_the_child():
     assert report(child) == b"alive"
 
 
-def test_dangling_processes_can_be_found():
+def test_dangling_processes_can_be_found(ctx):
     child = ctx.Process()
     assert child in process._dangling
 
@@ -707,7 +726,8 @@ def test_log_records_carry_the_name_of_the_process(setup):
     assert not done.stderr
 
 
-def test_log_record_factories_are_chained():
+@pytest.mark.start_methods("fork")  # a factory is not inherited otherwise
+def test_log_record_factories_are_chained(report):
     previous = logging.getLogRecordFactory()
 
     def factory(*args, **kwargs):
@@ -797,7 +817,7 @@ def test_finalize_returns_what_the_callback_returns():
     assert finalizer() == [2, 1]
 
 
-def test_a_finalizer_belongs_to_the_process_that_made_it():
+def test_a_finalizer_belongs_to_the_process_that_made_it(report):
     calls = []
     finalizer = util.Finalize(None, calls.append, args=(1,), exitpriority=0)
     assert report(lambda: (finalizer(), calls)) == (None, [])
@@ -805,7 +825,8 @@ def test_a_finalizer_belongs_to_the_process_that_made_it():
     assert calls == [1]
 
 
-def test_fork_aware_lock_and_local():
+@pytest.mark.start_methods("fork")  # they are not pickled
+def test_fork_aware_lock_and_local(report):
     lock, local = util.ForkAwareThreadLock(), util.ForkAwareLocal()
     local.x = 1
     with lock:
@@ -822,7 +843,7 @@ def test_temp_dir_is_removed_at_exit():
     assert not os.path.exists(folder)
 
 
-def test_temp_dir_is_shared_with_children_and_outlives_them():
+def test_temp_dir_is_shared_with_children_and_outlives_them(report):
     folder = util.get_temp_dir()
     assert report(util.get_temp_dir) == folder
     assert os.path.isdir(folder)
