@@ -455,6 +455,18 @@ def test_nested_proxies(manager):
     assert manager._number_of_objects() == 1
 
 
+def test_objects_that_refer_to_each_other(manager):
+    a, b = manager.list(), manager.dict()
+    a.append(a)
+    a.append(b)
+    b["a"] = a
+    assert a[0][1]["a"][0][1].keys() == ["a"]
+    del a
+    assert len(b["a"]) == 2
+    del b
+    assert manager._number_of_objects() == 0
+
+
 def test_nested_queue_of_another_type(manager):
     items = manager.list([manager.Queue(), manager.Lock(), manager.Namespace(a=5)])
     items[0].put("x")

@@ -6,8 +6,8 @@ Each proxy is a reference to the object (see `server`), given back by its finali
 - redeem, where the proxy is loaded from a pickle that has a ticket.
 - a claim to the lease of the process, where it was there before the fork, or was among the child's arguments.
 
-In the process of its own server a proxy calls and counts directly, without a connection. So proxies may be
-put into managed objects, and go away with them.
+In the process of its own server a proxy calls directly, without a connection, and holds the object itself.
+So proxies may be put into managed objects, and go away with them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from .client import Link
     from .protocol import Address, Token
-    from .server import Registry
+    from .server import Entry, Registry, Server
 
     ProxyClass = TypeVar("ProxyClass", bound="type[BaseProxy]")
 
@@ -73,6 +73,7 @@ class BaseProxy:
         self._authkey = process.AuthenticationString(_find_key(token.address, manager, authkey))
         keys.setdefault(token.address, self._authkey)
         self._link = get_link(token.address, self._Client)
+        self._entry: Entry | None = None  # the object, in the server's own process
         self._ticket: str | None = None  # of the pickle it was loaded from, if it has no reference yet
         self._reference: tuple[int, Callable[..., None], Any] = (0, _nothing, ())  # whose, how it goes
         if incref:
@@ -124,12 +125,25 @@ class BaseProxy:
         """Refer to the object until this proxy dies; with a reference that is there already, if one is."""
         ticket = _claims.__dict__.get("tickets", {}).pop(self._id, self._ticket)
         self._ticket = None
+        server = servers.get(self._token.address)
+        if server is not None:
+            self._entry = self._entry_in(server, ticket)
+            return
         if ticket is None:
             self._link.run_errand(self._authkey, "incref", self._id)
         elif ticket != TAKEN_OVER:
             self._link.run_errand(self._authkey, "redeem", self._id, ticket)
         state = self._manager._state if self._manager is not None else None
         self._refer(BaseProxy._decref, self._token, self._authkey, state, self._link)
+
+    def _entry_in(self, server: Server, ticket: str | None) -> Entry:
+        """The object, in the server's own process. A reference that is there already is given back."""
+        entry = server.find(self._id)
+        if ticket == TAKEN_OVER:
+            server.decref(None, self._id)
+        elif ticket is not None:
+            server.void([ticket])
+        return entry
 
     def _refer(self, give_back: Callable[..., None], *args: Any) -> None:
         """There is a reference. `give_back(*args)` is to be called when this proxy dies."""
@@ -157,6 +171,7 @@ class BaseProxy:
 
     def _inherit(self) -> None:
         """Get the reference that a child's proxy is."""
+        self._entry = None  # if its parent is the server
         lease = self._link.lease
         if lease is not None and lease.claim(self._id):
             self._refer(lease.give_back, self._id)

@@ -5,7 +5,8 @@ over it is one errand, that is, a call of a function of the server (Server.publi
 accept_connection, and calls of methods follow until the client leaves, and errands between them.
 
 An object lives while it is referred to. References are counted here:
-- each proxy is one.
+- each proxy is one, but for those in the server's own process, as in a managed list. They hold the object
+  itself, so that the garbage collector finds objects that refer to each other.
 - for a child the parent takes a lease: a connection that stands for a reference to each object that the child
   has proxies of. The child may give them back one by one; what is left goes when the connection does, at the
   latest with the child. So the parent's proxies may be gone before the child has run a line, and a child that
@@ -19,12 +20,14 @@ Idents are random, so one that outlived its object, or the server, never means a
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import secrets
 import sys
 import threading
 import traceback
 import types
+import weakref
 
 from .. import _logging, connection, process
 from .._core import AuthenticationError
@@ -34,13 +37,15 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
-    from typing import Any, ClassVar, TypeAlias
+    from typing import Any, ClassVar, TypeAlias, TypeVar
 
     from .protocol import Address, Message
 
     # how to make the object, the names it exposes, typeids of what methods return, how to make the proxy
     Registered: TypeAlias = tuple[Any, Any, Any, Any]
     Registry: TypeAlias = dict[str, Registered]
+    Key = TypeVar("Key")
+    Weak: TypeAlias = weakref.WeakValueDictionary[Key, "Entry"]
 
 BACKLOG = 128
 RETRY_SECONDS = 0.05  # after an accept() that failed, mostly for want of descriptors
@@ -84,6 +89,18 @@ class _StopEvent(threading.Event):
     __del__ = close
 
 
+class Entry:
+    """An object, with what may be done with it."""
+
+    __slots__ = ("__weakref__", "exposed", "ident", "method_to_typeid", "obj")
+
+    def __init__(self, obj: Any) -> None:
+        self.obj = obj
+        self.ident = secrets.token_hex(8)
+        self.exposed: set[str] = set()
+        self.method_to_typeid: Mapping[str, str] | None = None
+
+
 class Server:
     """Holds the objects and serves those who know the key, each connection in a thread of its own."""
 
@@ -111,9 +128,10 @@ class Server:
         self.address = self.listener.address
         self.stop_event = _StopEvent()
         self.mutex = threading.RLock()
-        self.id_to_obj: dict[str, tuple[Any, set[str], Mapping[str, str] | None]] = {}
+        self.id_to_obj: dict[str, Entry] = {}  # those that a reference is counted to
         self.id_to_refcount: dict[str, int] = {}
-        self._idents: dict[int, str] = {}  # of the same objects, by id()
+        self._entries: Weak[str] = weakref.WeakValueDictionary()  # all that exist
+        self._entry_of: Weak[int] = weakref.WeakValueDictionary()  # by the id() of the object
         self._tickets: dict[str, str] = {}  # the ident of the reference that each stands for
         self._issuing = threading.local()  # .tickets: those in the answer that this thread is sending
         self._connections: set[Any] = set()
@@ -196,10 +214,10 @@ class Server:
         try:
             while not self.stop_event.is_set():
                 answer = self._answer(conn)
-                self._void(issued)
+                self.void(issued)
                 issued = self._send(conn, answer)
         finally:
-            self._void(issued)
+            self.void(issued)
 
     def _answer(self, conn: Any) -> Message:
         data = conn.recv_bytes()
@@ -219,7 +237,8 @@ class Server:
         if ident is None:
             return self._perform_errand(methodname, args, kwds)
         try:
-            obj, exposed, method_to_typeid = self._find(ident)
+            entry = self.find(ident)
+            obj, exposed, method_to_typeid = entry.obj, entry.exposed, entry.method_to_typeid
             if methodname in exposed:
                 function = getattr(obj, methodname)
             elif methodname in self.fallback_mapping:
@@ -271,7 +290,7 @@ class Server:
             self.stop_event.set()
         return issued
 
-    def _void(self, tickets: list[str]) -> None:
+    def void(self, tickets: list[str]) -> None:
         for ticket in tickets:
             ident = self._tickets.pop(ticket, None)
             if ident is not None:
@@ -290,26 +309,27 @@ class Server:
             obj = args[0]
         names = {*(public_methods(obj) if exposed is None else exposed), *(method_to_typeid or ())}
         with self.mutex:
-            ident = self._idents.setdefault(id(obj), secrets.token_hex(8))
-            self.id_to_obj[ident] = (obj, names, method_to_typeid)
-            self.id_to_refcount[ident] = self.id_to_refcount.get(ident, 0) + 1
+            entry = self._entry_of.get(id(obj)) or self._enter(obj)
+            entry.exposed, entry.method_to_typeid = names, method_to_typeid
+            ident = entry.ident
+            self.incref(c, ident)
         _logging.debug("%r callable returned object with id %r", typeid, ident)
         return ident, tuple(names)
 
     def incref(self, c: Any, ident: str) -> None:
         """One more refers to an object."""
         with self.mutex:
-            self._find(ident)
-            self.id_to_refcount[ident] += 1
+            self.id_to_obj[ident] = self.find(ident)
+            self.id_to_refcount[ident] = self.id_to_refcount.get(ident, 0) + 1
 
     def decref(self, c: Any, ident: str) -> None:
         """One less refers to an object; the last one takes it along."""
         with self.mutex:
-            entry = self._find(ident)
+            entry = self.find(ident)
             self.id_to_refcount[ident] -= 1
             if self.id_to_refcount[ident]:
                 return
-            del self.id_to_refcount[ident], self.id_to_obj[ident], self._idents[id(entry[0])]
+            del self.id_to_refcount[ident], self.id_to_obj[ident]
         _logging.debug("disposing of obj with id %r", ident)
         del entry  # outside the mutex: what goes with the object may take long
 
@@ -348,7 +368,7 @@ class Server:
 
     def _lend(self, held: list[str], idents: list[str]) -> list[str]:
         with self.mutex:
-            granted = [ident for ident in dict.fromkeys(idents) if ident in self.id_to_obj]
+            granted = [ident for ident in dict.fromkeys(idents) if ident in self._entries]
             for ident in granted:
                 self.incref(None, ident)
                 held.append(ident)
@@ -356,18 +376,20 @@ class Server:
 
     def get_methods(self, c: Any, token: Token) -> tuple[str, ...]:
         """The names that an object exposes."""
-        return tuple(self._find(token.id)[1])
+        return tuple(self.find(token.id).exposed)
 
     def number_of_objects(self, c: Any) -> int:
         """How many objects there are."""
-        return len(self.id_to_refcount)
+        if len(self._entries) > len(self.id_to_refcount):
+            gc.collect()  # some may only refer to each other
+        return len(self._entries)
 
     def debug_info(self, c: Any) -> str:
         """A text that lists the objects."""
         with self.mutex:
             return "\n".join(
-                f"  {ident}:       refcount={self.id_to_refcount[ident]}\n    {str(entry[0])[:75]}"
-                for ident, entry in sorted(self.id_to_obj.items())
+                f"  {ident}:       refcount={self.id_to_refcount.get(ident, 0)}\n    {str(entry.obj)[:75]}"
+                for ident, entry in sorted(self._entries.items())
             )
 
     def dummy(self, c: Any) -> None:
@@ -378,9 +400,15 @@ class Server:
         _logging.debug("manager received shutdown message")
         self._ending = True
 
-    def _find(self, ident: str) -> tuple[Any, set[str], Mapping[str, str] | None]:
+    def _enter(self, obj: Any) -> Entry:
+        entry = Entry(obj)
+        self._entries[entry.ident] = self._entry_of[id(obj)] = entry
+        return entry
+
+    def find(self, ident: str) -> Entry:
+        """The object, which exists as long as this is kept."""
         try:
-            return self.id_to_obj[ident]
+            return self._entries[ident]
         except KeyError:
             raise KeyError(f"the manager at {self.address!r} has no object {ident!r} (any more)") from None
 
