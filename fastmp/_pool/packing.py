@@ -4,8 +4,9 @@ The board pickles a task by reference. It is told otherwise, for that takes long
 
 - if there is something in a task that can't be pickled by reference: a lambda, a closure;
 - always, if the workers were not forked and can't make this main module anew;
-- if the function of a task came into the main module after the pool had started. If that is a notebook or a
-  prompt, where definitions come and go, all that the task refers to is looked at.
+- if the function of a task, or any definition, came into the main module after the pool had started. If that
+  is a notebook or a prompt, where definitions come and go, this is looked at for every task, and with it all
+  that the task refers to.
 """
 
 from __future__ import annotations
@@ -35,21 +36,38 @@ class Packer:
     """Knows what the workers of a pool have in their main module."""
 
     def __init__(self, forked: bool) -> None:
-        self._look = _all_of_main if forked else of_main  # made anew, it may have other values
         self._may_find = forked or fastmp.spawn.main_is_found()
         self._changes = getattr(sys.modules[MAIN], "__file__", "<").startswith("<")
-        self._known = self._look() if self._may_find else {}  # as _by_value has it
+        main = globals_of_main()
+        self._size = len(main)
+        self._definitions = of_main() if self._may_find else {}
+        values = [name for name in list(main) if name not in self._definitions] if forked else ()
+        self._known: Names = dict.fromkeys(values) | self._definitions  # as _by_value has it
 
     def add_worker(self) -> None:
-        """One more is about to start: what has changed since the first did is not the same in all of them."""
-        now = self._look()
-        self._known = {n: v for n, v in self._known.items() if n in now and now[n] is v}
+        """One more is about to start, and may have less than the others."""
+        self._look_around()
+        main = globals_of_main()
+        self._known = {name: value for name, value in self._known.items() if name in main}
 
     def choose(self, func: Any) -> Dumps | None:
         """What pickles a task with this function; None for the usual way."""
-        if not self._may_find or not self._is_known(func):
+        if not self._may_find:
+            return self.by_value
+        self._look_around()
+        if not self._is_known(func):
             return self.by_value
         return self._by_reference if self._changes else None
+
+    def _look_around(self) -> None:
+        """Once a definition has changed, or come, all go by value: any of the old ones may lead to it."""
+        main = globals_of_main()
+        old = self._definitions
+        if len(main) == self._size and list(map(main.get, old)) == list(old.values()):
+            return
+        self._size = len(main)
+        if of_main() != old:
+            self._known = {name: None for name, value in self._known.items() if not is_definition(value)}
 
     def by_value(self, task: Task) -> bytes:
         """The pickle of a task, with all that the workers don't know by value."""
@@ -90,10 +108,6 @@ class _Checking(pickle.Pickler):
         if is_named and obj.__module__ == MAIN and not is_among(obj, self._known):
             raise Unknown(f"the workers do not know {obj!r}")
         return NotImplemented
-
-
-def _all_of_main() -> Names:
-    return {n: v if is_definition(v) else None for n, v in list(globals_of_main().items())}
 
 
 def is_kept(func: Any) -> bool:
