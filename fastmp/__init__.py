@@ -4,7 +4,8 @@ The layout, each layer importing only those before it:
 
     _core                                   the C extension: arena, locks, queues, connections, fork
     _spawning  _finalize  _logging          leaves, they import nothing of ours
-    reduction                               pickling for other processes
+    _definitions                            another: functions and classes that came by value
+    reduction  _by_value                    pickling for other processes
     synchronize  connection  heap  sharedctypes
     process  queues (_classic_queue)
     util  resource_tracker (_tracker)  spawn  names that libraries import

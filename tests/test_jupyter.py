@@ -67,3 +67,39 @@ def test_a_function_of_the_notebook(start_method, tmp_path):
         "print(process.exitcode)",
     )
     assert printed[3] == f"{('fastmp', start_method, 2)}\n0\n"
+
+
+def test_what_cells_define(start_method, tmp_path):
+    printed = run_cells(
+        tmp_path,
+        "import math\nimport fastmp\n"
+        f"ctx = fastmp.get_context({start_method!r})\n"
+        "tasks, results = ctx.JoinableQueue(), ctx.Queue()\n"
+        "%load_ext fastmp",
+        "class Task:\n"
+        "    def __init__(self, n):\n        self.n = n\n"
+        "    def __call__(self):\n        return Result(scale(self.n))",
+        "class Result:\n    def __init__(self, value):\n        self.value = value",
+        "factor = 2\ndef scale(n):\n    return math.sqrt(n) * factor",
+        "class Consumer(ctx.Process):\n"
+        "    def run(self):\n"
+        "        for task in iter(tasks.get, None):\n"
+        "            results.put(task())\n"
+        "            tasks.task_done()",
+        "consumer = Consumer()\nconsumer.start()\n"
+        "tasks.put(Task(4))\ntasks.join()\ntasks.put(None)\n"
+        "result = results.get(timeout=30)\nconsumer.join(30)\n"
+        "print(type(result) is Result, result.value, consumer.exitcode)",
+        "pool = ctx.Pool(2)\nprint(pool.map(scale, [1, 4]))",
+        "def scale(n):\n    return lowest(n)\ndef lowest(n):\n    return -n\nprint(pool.map(scale, [1, 4]))",
+        "class Later(Task):\n    pass\nprint([type(t) is Later for t in pool.map(Later, [1, 4])])",
+        "print(pool.map(lambda n: Later(n)().value + factor, [1, 4]))",
+        "pool.close()\npool.join()",
+    )
+    assert "".join(printed).splitlines() == [
+        "True 4.0 0",
+        "[2.0, 4.0]",
+        "[-1, -4]",
+        "[True, True]",
+        "[1, -2]",
+    ]
