@@ -126,8 +126,9 @@ class ForkServer:
     ) -> tuple[int, int, Line]:
         """Have the running server fork a child: its pid, its sentinel, and the line to tell it to begin.
 
-        It takes the place `owner` in the arena, finds its arguments by the ticket, and gets the descriptors,
-        the first of which is its parent's sentinel. OSError or EOFError if the server is not there any more.
+        It takes the place `owner` in the arena, finds its arguments by the ticket, blocks the signals that
+        this thread does, as any child, and gets the descriptors, the first of which is its parent's sentinel.
+        OSError or EOFError if the server is not there any more.
         """
         if len(fds) > MOST_FDS:
             raise ValueError("too many fds")
@@ -142,7 +143,8 @@ class ForkServer:
             sock.settimeout(None)  # whatever socket.setdefaulttimeout() was told
             sock.connect(address)
             nonces = _greet(sock, key)
-            request = pickle.dumps((owner, ticket, len(fds)))
+            blocked = [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
+            request = pickle.dumps((owner, ticket, len(fds), blocked))
             socket.send_fds(sock, [_prove(key, b"client", nonces, request), request], fds)
             _await_birth(sock, alive_fd)
             pid, sentinel = _receive_birth(sock)
@@ -469,12 +471,12 @@ class _Server:
         proof, request = packet[:PROOF_BYTES], packet[PROOF_BYTES:]
         if not hmac.compare_digest(proof, _prove(self._key, b"client", nonces, request)):
             raise _core.AuthenticationError
-        owner, ticket, count = pickle.loads(request)
+        owner, ticket, count, blocked = pickle.loads(request)
         _, fds = reduction.receive(sock, LONGEST_REQUEST, count)
         try:
             if len(fds) != count:
                 raise OSError(errno.EMFILE, "no descriptors are left")
-            self._beget(sock, owner, ticket, fds)
+            self._beget(sock, owner, ticket, fds, blocked)
         except (OSError, MemoryError) as e:
             sock.send(_number.pack(-(getattr(e, "errno", None) or errno.ENOMEM)))
             self._dismiss(sock)
@@ -484,8 +486,10 @@ class _Server:
 
     # ---- children
 
-    def _beget(self, sock: socket.socket, owner: int, ticket: Any, fds: Sequence[int]) -> None:
-        child = _core.fork(owner)
+    def _beget(
+        self, sock: socket.socket, owner: int, ticket: Any, fds: Sequence[int], blocked: Iterable[int]
+    ) -> None:
+        child = _fork(owner, blocked)
         if child is None:
             live(functools.partial(self._live, sock.fileno(), ticket, fds))
         with contextlib.suppress(OSError):  # nobody is there any more: the child sees that as well
@@ -527,6 +531,19 @@ class _Server:
             sys.excepthook(*sys.exc_info())
             return 1
         return process_obj._bootstrap(fds[0])
+
+
+def _fork(owner: int, blocked: Iterable[int]) -> _core.Child | None:
+    """Fork a child with these signals blocked."""
+    ours = signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    try:
+        child = _core.fork(owner)
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ours)
+        raise
+    if child is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ours)
+    return child
 
 
 _forkserver = ForkServer()

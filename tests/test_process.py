@@ -532,6 +532,19 @@ def test_random_is_seeded_anew(report):
     assert report(random_number) != report(random_number)
 
 
+def blocked_signals():
+    return signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_signals_that_are_blocked_stay_so(report):
+    ours = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR1})
+    try:
+        assert report(blocked_signals) == ours | {signal.SIGINT, signal.SIGUSR1}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ours)
+    assert report(blocked_signals) == ours
+
+
 def family():
     here, parent = fastmp.current_process(), fastmp.parent_process()
     return here.name, here.pid, parent.name, parent.pid, parent.is_alive(), fastmp.active_children()
