@@ -93,7 +93,7 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     Objects are connections, sockets, sentinels of processes, and all that has a fileno(). The list is
     empty if `timeout` seconds passed first, or if there is nothing to wait for.
     """
-    fds = [(obj, obj if isinstance(obj, int) else obj.fileno()) for obj in object_list]
+    fds = [(obj, _descriptor(obj)) for obj in object_list]
     if not fds and timeout is None:
         return []
     poll = select.poll()
@@ -102,6 +102,16 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     milliseconds = None if timeout is None else min(max(0.0, timeout) * 1000, LONGEST_WAIT_MS)
     ready = {fd for fd, _ in poll.poll(milliseconds)}
     return [obj for obj, fd in fds if fd in ready]
+
+
+def _descriptor(obj: Any) -> int:
+    try:
+        fd = obj if isinstance(obj, int) else int(obj.fileno())
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f"Invalid file object: {obj!r}") from None
+    if fd < 0:
+        raise ValueError(f"Invalid file descriptor: {fd}")
+    return fd
 
 
 # ---- addresses -----------------------------------------------------------------------------------
@@ -128,7 +138,8 @@ def address_type(address: Address) -> str:
         return "AF_PIPE"
     if isinstance(address, str) or (isinstance(address, bytes) and _is_abstract(address)):
         return "AF_UNIX"
-    raise ValueError(f"address type of {address!r} unrecognized")
+    kind = ValueError if isinstance(address, bytes) or not address else TypeError
+    raise kind(f"address type of {address!r} unrecognized")
 
 
 def _validate_family(family: str) -> None:
@@ -281,6 +292,11 @@ def Client(
     except BaseException:
         sock.close()
         raise
+
+
+def SocketClient(address: Address) -> Connection:
+    """A connection to the listener at an address that asks for no key."""
+    return Client(address)
 
 
 def receive_client(sock: socket.socket, authkey: bytes | None) -> Connection:

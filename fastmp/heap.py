@@ -33,6 +33,9 @@ class Arena(BufferWrapper):
 class Heap:
     """Where pieces come from. They go back by themselves, when no process has them any more."""
 
+    def __init__(self, size: int = 4096) -> None:
+        """The size is of no account: pieces come from the program's arena."""
+
     def malloc(self, size: int) -> Arena:
         """A piece of `size` bytes."""
         return Arena(size)

@@ -47,6 +47,8 @@ from ._managers.sync import Namespace as Namespace
 from ._managers.sync import SyncManager
 from ._managers.sync import Value as Value
 
+HAS_SHMEM = True
+
 __all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]
 
 # They say that they are from here, and are pickled so.

@@ -25,6 +25,7 @@ The threads know the _Desk, never the Pool, so that a pool which is dropped goes
 while work is out.
 """
 
+from ._core import TimeoutError as TimeoutError
 from ._pool.errors import ExceptionWithTraceback as ExceptionWithTraceback
 from ._pool.errors import MaybeDecodingError as MaybeDecodingError
 from ._pool.errors import MaybeEncodingError as MaybeEncodingError

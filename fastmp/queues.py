@@ -21,9 +21,9 @@ from ._classic_queue import (
     ClassicJoinableQueue,
     ClassicQueue,
     ClassicSimpleQueue,
-    _sentinel,
     mix_into,
 )
+from ._classic_queue import _sentinel as _sentinel
 from ._core import SEM_VALUE_MAX, MessageQueue
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -40,7 +40,7 @@ else:
     _T = None
     _MessageQueue = {_T: MessageQueue}  # subscripted below
 
-__all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue", "_sentinel"]
+__all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 
 _SIMPLE_BYTES = 1 << 20  # what may be in flight in a SimpleQueue; as with a pipe, a fast writer waits
 
@@ -141,10 +141,22 @@ class _Queue(_MessageQueue[_T]):
         pass
 
 
+class _Absent:
+    """An attribute of the base class that there is not here."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, queue: object, owner: type) -> Any:
+        raise AttributeError(f"{owner.__name__!r} object has no attribute {self._name!r}")
+
+
 class Queue(_Queue[_T]):
     """A queue; bounded if `maxsize` is above 0."""
 
     _classic = ClassicQueue
+    task_done: Any = _Absent()
+    join: Any = _Absent()
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         super().__init__(max(maxsize, 0))
@@ -186,12 +198,16 @@ class JoinableQueue(Queue[_T]):
     """A queue that counts its items until they are done: task_done for each, join waits for all."""
 
     _classic = ClassicJoinableQueue
+    task_done = MessageQueue.task_done
+    join = MessageQueue.join
 
 
 class SimpleQueue(_Queue[_T]):
     """A queue with few methods. A put waits while more than a mebibyte is in flight."""
 
     _classic = ClassicSimpleQueue
+    task_done: Any = _Absent()
+    join: Any = _Absent()
 
     def __init__(self, *, ctx: Any = None) -> None:
         super().__init__(0, _SIMPLE_BYTES)

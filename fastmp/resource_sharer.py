@@ -35,13 +35,13 @@ class DupFd:
 
     def __init__(self, fd: int) -> None:
         copy = os.dup(fd)
-        self._ticket = _sharer.register(
+        self._ticket = _resource_sharer.register(
             lambda conn, pid: reduction.send_handle(conn, copy, pid), lambda: os.close(copy)
         )
 
     def detach(self) -> int:
         """The descriptor, now this process's own."""
-        with _sharer.get_connection(self._ticket) as conn:
+        with _resource_sharer.get_connection(self._ticket) as conn:
             return reduction.recv_handle(conn)
 
 
@@ -129,7 +129,7 @@ class _Sharer:
         self._reset()  # the offers are the parent's
 
 
-_sharer = _Sharer()
-stop = _sharer.stop
+_resource_sharer = _Sharer()
+stop = _resource_sharer.stop
 
-os.register_at_fork(after_in_child=_sharer._after_fork_in_child)
+os.register_at_fork(after_in_child=_resource_sharer._after_fork_in_child)

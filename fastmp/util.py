@@ -14,11 +14,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+from subprocess import _args_from_interpreter_flags as _args_from_interpreter_flags  # type: ignore[attr-defined]
 from typing import Any
 
 from . import _finalize, _logging, process
-from ._finalize import Finalize, _afterfork_registry, _finalizer_registry, register_after_fork
+from ._finalize import Finalize, register_after_fork
+from ._finalize import _afterfork_registry as _afterfork_registry
+from ._finalize import _finalizer_registry as _finalizer_registry
 from ._finalize import run_finalizers as _run_finalizers
 from ._logging import (
     DEBUG,
@@ -33,8 +35,9 @@ from ._logging import (
     sub_warning,
     warn,
 )
-from .process import _exit_function, _flush_std_streams, is_exiting
-from .process import _replace_stdin as _close_stdin
+from .process import _exit_function as _exit_function
+from .process import _flush_std_streams as _flush_std_streams
+from .process import is_exiting
 
 __all__ = [
     "DEBUG",
@@ -46,13 +49,6 @@ __all__ = [
     "Finalize",
     "ForkAwareLocal",
     "ForkAwareThreadLock",
-    "_afterfork_registry",
-    "_args_from_interpreter_flags",
-    "_close_stdin",
-    "_exit_function",
-    "_finalizer_registry",
-    "_flush_std_streams",
-    "_run_finalizers",
     "close_all_fds_except",
     "debug",
     "get_logger",
@@ -68,6 +64,8 @@ __all__ = [
 
 LOGGER_NAME = "multiprocessing"
 DEFAULT_LOGGING_FORMAT = "[%(levelname)s/%(processName)s] %(message)s"
+
+_close_stdin = process._replace_stdin
 
 _STATE_OF_LOG = {"_logger": "logger", "_log_to_stderr": "log_to_stderr"}
 
@@ -178,6 +176,12 @@ def _remove_temp_dir(folder: str) -> None:
 # ---- descriptors -----------------------------------------------------------------------------------
 
 
+try:
+    MAXFD = os.sysconf("SC_OPEN_MAX")
+except ValueError:
+    MAXFD = 256
+
+
 def close_fds(*fds: int) -> None:
     for fd in fds:
         os.close(fd)
@@ -186,7 +190,7 @@ def close_fds(*fds: int) -> None:
 def close_all_fds_except(fds: Iterable[int]) -> None:
     """Close every descriptor but these."""
     first = 0
-    for fd in [*sorted(fds), os.sysconf("SC_OPEN_MAX")]:
+    for fd in [*sorted(fds), MAXFD]:
         if first < fd:  # an empty range that starts at 0 would close everything
             os.closerange(first, fd)
         first = fd + 1

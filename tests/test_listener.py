@@ -144,8 +144,10 @@ def test_bad_arguments():
         Listener(family="AF_NONSENSE")
     with pytest.raises(ValueError, match="Family AF_PIPE is not recognized"):
         Client(r"\\.\pipe\name")
-    with pytest.raises(ValueError, match="address type of 5 unrecognized"):
+    with pytest.raises(TypeError, match="address type of 5 unrecognized"):
         Client(5)
+    with pytest.raises(ValueError, match=r"address type of \[\] unrecognized"):
+        Client([])
     with pytest.raises(ValueError, match="unrecognized family"):
         connection.arbitrary_address("AF_NONSENSE")
     with pytest.raises(TypeError, match="authkey should be a byte string"):

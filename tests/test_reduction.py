@@ -319,7 +319,7 @@ def test_a_ticket_is_used_once(sharing):
 
 
 def offers(conn):
-    conn.send(len(resource_sharer._sharer._offers))
+    conn.send(len(resource_sharer._resource_sharer._offers))
     with Pipe(duplex=False)[0] as reader:
         with reduction.loads(reduction.dumps(reader)) as copy:
             conn.send(copy.readable)

@@ -262,9 +262,9 @@ def test_bounded_semaphore(ctx):
     assert semaphore.get_value() == 2
 
 
-@pytest.mark.parametrize("value", [-1, 1 << 40])
-def test_semaphore_bad_value(ctx, value):
-    with pytest.raises((ValueError, OverflowError)):
+@pytest.mark.parametrize(("value", "error"), [(-1, OSError), (1 << 40, OverflowError), ("a", TypeError)])
+def test_semaphore_bad_value(ctx, value, error):
+    with pytest.raises(error):
         ctx.Semaphore(value)
 
 

@@ -44,16 +44,17 @@ class SharedMemoryServer(Server):
                 for name in self.list_segments(None):
                     self._remove(name)
 
-    def track_segment(self, c: Any, name: str) -> None:
+    def track_segment(self, c: Any, segment_name: str) -> None:
         """Remove this segment in the end."""
         with self.mutex:
-            fastmp.resource_tracker.register(f"/{name}", "shared_memory")  # should this process be killed
-            self._segments.add(name)
+            # Should this process be killed.
+            fastmp.resource_tracker.register(f"/{segment_name}", "shared_memory")
+            self._segments.add(segment_name)
 
-    def release_segment(self, c: Any, name: str) -> None:
+    def release_segment(self, c: Any, segment_name: str) -> None:
         """Remove this segment now."""
         with self.mutex:
-            self._remove(name)
+            self._remove(segment_name)
 
     def list_segments(self, c: Any) -> list[str]:
         """The names of the segments."""

@@ -2,6 +2,8 @@
 #include "binding/handle.h"
 #include "core/sem.h"
 
+#include <errno.h>
+
 static fmp_sem *
 sem_of(HandleObject *self)
 {
@@ -16,8 +18,13 @@ init(HandleObject *self, PyObject *args, PyObject *kwargs, int bounded)
     PyObject *ctx;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|L$O", names, &value, &ctx))
         return -1;
-    if (value < 0 || value > FMP_SEM_MAX) {
-        PyErr_SetString(PyExc_ValueError, "semaphore initial value must be from 0 to SEM_VALUE_MAX");
+    if (value < 0) {
+        errno = EINVAL; /* what sem_open says to it */
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    if (value > FMP_SEM_MAX) {
+        PyErr_SetString(PyExc_OverflowError, "semaphore initial value must be from 0 to SEM_VALUE_MAX");
         return -1;
     }
     if (handle_create(self, FMP_PLAIN, sizeof(fmp_sem)) < 0)
