@@ -324,6 +324,81 @@ def test_manager_in_a_child(manager, ctx, finish):
     assert manager._number_of_objects() == 0
 
 
+def test_manager_as_an_argument(ctx, finish):
+    """In a child it is connected, and leaves the server to its owner; only a child can have it."""
+    with SyncManager(None, b"own key", "xmlrpclib", ctx=ctx) as manager:
+        manager.note = "kept"
+        assert run(ctx, finish, describe, manager) == (manager.address, "kept", True)
+        assert manager.Queue().empty()
+        with pytest.raises(RuntimeError, match="through inheritance"):
+            pickle.dumps(manager)
+
+
+def describe(manager):
+    return manager.address, manager.note, manager.Queue().empty()
+
+
+def start_and_use(manager):
+    with manager:
+        return make_list(manager)
+
+
+def test_manager_that_a_child_starts(ctx, finish):
+    assert run(ctx, finish, start_and_use, SyncManager(ctx=ctx)) == [1, 2]
+
+
+def hold(proxies, held, drop):
+    held.set()
+    drop.wait(30)
+
+
+@pytest.mark.parametrize("serializer", ["pickle", "xmlrpclib"])
+def test_many_proxies_as_arguments(ctx, finish, serializer):
+    held, drop = ctx.Event(), ctx.Event()
+    with SyncManager(serializer=serializer, ctx=ctx) as manager:
+        proxies = [manager.Queue() for _ in range(5)]
+        child = ctx.Process(target=hold, args=([*proxies, *proxies], held, drop))
+        child.start()
+        proxies.clear()
+        assert held.wait(30)
+        assert manager._number_of_objects() == 5
+        drop.set()
+        finish(child)
+        until(lambda: manager._number_of_objects() == 0)
+
+
+def test_pool_in_a_manager(manager):
+    with manager.Pool(2) as pool:
+        assert pool.apply(abs, (-5,)) == 5
+        assert pool.map(abs, range(-3, 0)) == [3, 2, 1]
+        assert pool.apply_async(abs, (-7,)).get(30) == 7
+        assert sorted(pool.imap_unordered(abs, [-1, -2])) == [1, 2]
+
+
+STANDARD_SERVER = """
+import multiprocessing.managers
+server = multiprocessing.managers.SyncManager(("127.0.0.1", 0), b"key").get_server()
+print(server.address[1], flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.mark.imports_multiprocessing
+def test_server_that_knows_no_leases(ctx, finish):
+    command = [sys.executable, "-c", STANDARD_SERVER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            manager = SyncManager(("127.0.0.1", int(server.stdout.readline())), b"key", ctx=ctx)
+            manager.connect()
+            items = manager.list([1])
+            assert run(ctx, finish, fill, manager.dict(), items, "a") == 2
+            assert items[:] == [1, "a"]
+            del items
+            until(lambda: manager._number_of_objects() == 0)
+        finally:
+            server.kill()
+
+
 def test_child_that_was_forked_by_others(manager):
     items = manager.list()
     pid = os.fork()

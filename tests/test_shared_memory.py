@@ -501,11 +501,11 @@ def allocate(manager, conn):
     conn.send(memory.name)
 
 
-def test_it_outlives_the_process_that_asked_for_it(manager, finish):
+def test_it_outlives_the_process_that_asked_for_it(manager, ctx, finish):
     ours, theirs = fastmp.Pipe()
     with ours, theirs:
-        child = fastmp.get_context("fork").Process(target=allocate, args=(manager, theirs))
-        child.start()  # a manager cannot be pickled
+        child = ctx.Process(target=allocate, args=(manager, theirs))
+        child.start()
         finish(child)
         memory = SharedMemory(ours.recv())
     assert bytes(memory.buf) == b"left"
