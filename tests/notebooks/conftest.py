@@ -26,9 +26,9 @@ def pytest_runtest_call() -> None:
 
 
 @pytest.fixture
-def printed(capfd: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
+def printed(child_output: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
     """A function that returns the lines printed since it was last called, by children too."""
-    return lambda: [line for line in capfd.readouterr().out.splitlines() if line.strip()]
+    return lambda: [line for line in child_output.readouterr().out.splitlines() if line.strip()]
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ def test_pool():
         assert p.map(square_plus_one, list(range(8))) == [1, 2, 5, 10, 17, 26, 37, 50]
 
 
+@pytest.mark.start_methods("fork")  # this module is a file, not a notebook: others import what is in it
 def test_workers_see_the_newest_definition():
     """Most cells of the notebook define `f` anew."""
     global f
@@ -82,23 +83,23 @@ def print_locked(lock, i):
         lock.release()
 
 
-def test_ten_children_print_under_a_lock(capfd, finish_all):
+def test_ten_children_print_under_a_lock(child_output, finish_all):
     lock = Lock()
     for num in range(10):
         Process(target=print_locked, args=(lock, num)).start()
     finish_all()
-    assert sorted(capfd.readouterr().out.split()) == [str(num) for num in range(10)]
+    assert sorted(child_output.readouterr().out.split()) == [str(num) for num in range(10)]
 
 
 def print_unlocked(i):
     print(i, end=" ")
 
 
-def test_ten_children_print_without_a_lock(capfd, finish_all):
+def test_ten_children_print_without_a_lock(child_output, finish_all):
     for num in range(10):
         Process(target=print_unlocked, args=(num,)).start()
     finish_all()
-    assert sorted(capfd.readouterr().out.replace(" ", "")) == [str(num) for num in range(10)]
+    assert sorted(child_output.readouterr().out.replace(" ", "")) == [str(num) for num in range(10)]
 
 
 def write_shared(n, a):
