@@ -4,7 +4,7 @@ import subprocess
 import sys
 from typing import Any
 
-from rows import row
+from rows import in_parts, row
 
 PROGRAM = """
 import time
@@ -14,8 +14,8 @@ print(time.perf_counter() - start)
 """
 
 
-@row("import", count=5)
+@row("import", count=10, aim=1.5)
 def import_package(mp: Any, count: int) -> float:
     module = type(mp).__module__.partition(".")[0]
     command = [sys.executable, "-c", PROGRAM.format(module=module)]
-    return sum(float(subprocess.check_output(command)) for _ in range(count))
+    return in_parts(lambda count: sum(float(subprocess.check_output(command)) for _ in range(count)), count)

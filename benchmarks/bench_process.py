@@ -19,6 +19,8 @@ def start_and_join(mp: Any, count: int) -> float:
     return seconds(repeat, count)
 
 
-row("Process start + join", count=100)(start_and_join)
-row("Process start + join, forkserver", count=50, method="forkserver")(start_and_join)
-row("Process start + join, spawn", count=10, method="spawn")(start_and_join)
+row("Process start + join, fork", count=100, aim=2, limit="fork, _exit, waitpid")(start_and_join)
+row("Process start + join, forkserver", count=50, aim=4, limit="fork, _exit, waitpid", method="forkserver")(
+    start_and_join
+)
+row("Process start + join, spawn", count=10, aim=1.2, limit="python -c pass", method="spawn")(start_and_join)

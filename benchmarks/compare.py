@@ -1,58 +1,65 @@
-"""Measure fastmp beside the standard library and print the table.
+"""Measure fastmp beside the standard library and other peers, and print the tables.
 
-    python benchmarks/compare.py [--rounds N] [--scale X] [ROW...]
+    python benchmarks/compare.py [--rounds N] [--scale X] [--peers NAME,NAME] [--page] [ROW...]
 
 Every figure is measured in a fresh process. The peers take turns in each round, so that what else
 the machine does hits all of them, and the smallest figure of all rounds counts: the one that was
 disturbed least. Read the ratios; the times are those of one machine. Rows are chosen by a part of
-their name. To add a row or a noun, see rows.py; to add a peer, extend PEERS.
+their name. --page also writes docs/benchmarks.md and its chart. To add a row or a noun, see rows.py;
+to add a peer, peers/; a limit, limits.py.
 """
 
 import argparse
-import importlib
-import os
-import platform
+import json
 import subprocess
 import sys
+from pathlib import Path
 
-from rows import ROWS, Row, load_rows
+from measure import LIMIT, measure_in_fresh_process
+from peers import PEERS
+from results import Results, below_aim, geometric_mean, machine, overview, peer_table
+from rows import Row, load_rows
 
-PEERS = {"stdlib": "multiprocessing", "fastmp": "fastmp"}  # column: module; ratios are to the first
-
-
-def measure(row: Row, peer: str, scale: float) -> float:
-    """Microseconds, in this process."""
-    count = max(1, int(row.count * scale))
-    context = importlib.import_module(PEERS[peer]).get_context(row.method)
-    return row.program(context, count) / count * 1e6
+HERE = Path(__file__).parent
+DOCS = HERE.parent / "docs"
 
 
-def measure_in_fresh_process(row: Row, peer: str, scale: float) -> float:
-    command = [sys.executable, __file__, "--scale", str(scale), "--peer", peer, row.name]
-    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=600)
-    return float(run.stdout)
+def fastest(row: Row, peers: list[str], rounds: int, scale: float) -> dict[str, float]:
+    """Microseconds for each peer that did the row in all rounds."""
+    best = dict.fromkeys(peers, float("inf"))
+    for _ in range(rounds):
+        for peer in list(best):
+            time = measure_in_fresh_process(row, peer, scale)
+            if time is None:
+                del best[peer]
+            else:
+                best[peer] = min(best[peer], time)
+    return best
 
 
-def table(rows: list[Row], rounds: int, scale: float) -> str:
-    base, *others = PEERS
-    columns = ["", *(f"{peer}, µs" for peer in PEERS), *(f"{base} / {other}" for other in others)]
-    lines = ["| " + " | ".join(columns) + " |", "| --- |" + " ---: |" * (len(columns) - 1)]
-    for row in rows:
-        best = dict.fromkeys(PEERS, float("inf"))
-        for _ in range(rounds):
-            for peer in PEERS:
-                best[peer] = min(best[peer], measure_in_fresh_process(row, peer, scale))
-        cells = [f"{best[peer]:.2f}" for peer in PEERS]
-        cells += [f"{best[base] / best[other]:.1f}" for other in others]
-        lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def compare(rows: list[Row], peers: list[str], rounds: int, scale: float) -> tuple[Results, bool]:
+    """The results, and whether every peer did what it should."""
+    results = Results(machine(), rounds, scale, [peer for peer in peers if peer != LIMIT])
+    complete = True
+    for number, row in enumerate(rows, 1):
+        able = [peer for peer in peers if (row.limit if peer == LIMIT else PEERS[peer].can(row))]
+        if sys.stderr.isatty():
+            print(f"\r\033[K{number}/{len(rows)} {row.name}", end="", file=sys.stderr, flush=True)
+        times = fastest(row, able, rounds, scale)
+        results.add(row, times)
+        complete = complete and len(times) == len(able)
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    return results, complete
 
 
-def machine() -> str:
-    return (
-        f"CPython {platform.python_version()}, {platform.system()} {platform.release().partition('-')[0]} on "
-        f"{platform.machine()}, {os.cpu_count()} processors"
-    )
+def report(results: Results) -> str:
+    parts = [results.conditions(), overview(results)]
+    if len(results.peers) > 2:
+        parts.append(peer_table(results))
+    parts.append(f"Geometric mean of stdlib / fastmp: {geometric_mean(results):.1f}")
+    parts.append("\n".join(f"below its aim: {line}" for line in below_aim(results)))
+    return "\n\n".join(parts)
 
 
 def main() -> None:
@@ -62,19 +69,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--scale", type=float, default=1.0, help="factor for all repetition counts")
     parser.add_argument(
-        "--peer", choices=PEERS, help="measure the one row named, in this process, and print it"
+        "--peers", metavar="NAME,NAME", help=f"all that are installed, and {LIMIT}, unless given"
     )
+    parser.add_argument("--page", action="store_true", help=f"write the page and chart in {DOCS.name}/")
+    parser.add_argument("--except", dest="without", action="append", default=[], metavar="ROW")
     parser.add_argument("rows", nargs="*", metavar="ROW")
     options = parser.parse_args()
-    load_rows()
-    if options.peer:
-        print(measure(ROWS[options.rows[0]], options.peer, options.scale))
-        return
     chosen = [
-        row for row in ROWS.values() if not options.rows or any(part in row.name for part in options.rows)
+        row
+        for row in load_rows().values()
+        if (not options.rows or any(part in row.name for part in options.rows))
+        and not any(part in row.name for part in options.without)
     ]
-    print(f"{machine()}; the smallest of {options.rounds} rounds.\n")
-    print(table(chosen, options.rounds, options.scale))
+    named = options.peers.split(",") if options.peers else [*PEERS, LIMIT]
+    peers = [name for name in named if name == LIMIT or PEERS[name].installed()]
+    results, complete = compare(chosen, peers, options.rounds, options.scale)
+    print(report(results))
+    if options.page:
+        (DOCS / "benchmarks.json").write_text(json.dumps(results.as_dict(), indent=1) + "\n")
+        subprocess.run([sys.executable, HERE / "page.py", DOCS], check=True)
+    sys.exit(not complete)
 
 
 if __name__ == "__main__":
