@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from types import CodeType, TracebackType
     from typing import Any, NoReturn
 
+__all__ = ["main"]
+
 USAGE = """\
 usage: python -m fastmp [-h] [-m mod | -c cmd | file | -] [arg] ...
 

@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 
     from ._definitions import Names
 
+__all__ = ["dumps", "make_library"]
+
 _MAINS = (MAIN, "__mp_main__")  # the names of a main module, the second in a child that made it anew
 _LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS", "DELETE_GLOBAL"})
 _SLOTS = (

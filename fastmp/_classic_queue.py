@@ -37,6 +37,8 @@ from ._spawning import assert_spawning
 from .process import is_exiting
 from .reduction import ForkingPickler
 
+__all__ = ["ClassicJoinableQueue", "ClassicQueue", "ClassicSimpleQueue", "Reporting", "mix_into"]
+
 _sentinel = object()  # in the buffer: nothing follows
 
 _HOOK = "_on_queue_feeder_error"

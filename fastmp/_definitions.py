@@ -32,6 +32,23 @@ if TYPE_CHECKING:
 
     Names: TypeAlias = dict[str, Any]
 
+__all__ = [
+    "complete_class",
+    "complete_function",
+    "fill_cell",
+    "find",
+    "get_library",
+    "globals_of_main",
+    "is_among",
+    "is_definition",
+    "make_cached",
+    "make_cell",
+    "make_class",
+    "make_function",
+    "of_main",
+    "set_library",
+]
+
 MAIN = "__main__"
 Cached = type(functools.lru_cache(lambda: None))
 _KINDS = (types.FunctionType, type, types.ModuleType, types.BuiltinFunctionType, functools.partial)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
+__all__ = ["Finalize", "register_after_fork", "run_after_forkers", "run_finalizers"]
+
 _finalizer_registry: dict[tuple[int | None, int], Finalize] = {}
 _finalizer_counter = itertools.count()
 _afterfork_registry: weakref.WeakValueDictionary[tuple[int, int, Callable[[Any], object]], Any] = (

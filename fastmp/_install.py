@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
+__all__ = ["install", "is_installed", "load_ipython_extension", "uninstall", "unload_ipython_extension"]
+
 _OURS = __name__.rpartition(".")[0]
 _STANDS_FOR = {"multiprocessing": _OURS, "_multiprocessing": f"{_OURS}._multiprocessing"}
 _EXECUTORS = "concurrent.futures.process"

@@ -25,6 +25,21 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+__all__ = [
+    "DEBUG",
+    "INFO",
+    "NOTSET",
+    "SUBDEBUG",
+    "SUBWARNING",
+    "WARNING",
+    "debug",
+    "info",
+    "name_records",
+    "sub_debug",
+    "sub_warning",
+    "warn",
+]
+
 NOTSET = 0
 SUBDEBUG = 5
 DEBUG = 10

@@ -13,6 +13,8 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from typing import Any
 
+__all__ = ["assert_spawning", "get_spawning_popen", "set_spawning_popen"]
+
 _tls = threading.local()
 
 
