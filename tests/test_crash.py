@@ -12,7 +12,7 @@ import pytest
 from fastmp import _core
 
 DEADLINE = 20
-ROUNDS = {"fork": 60, "spawn": 3, "forkserver": 10}  # children that cost more are killed less often
+ROUNDS = {"fork": 60, "spawn": 3, "forkserver": 5}  # children that cost more are killed less often
 
 
 @pytest.fixture(autouse=True)
