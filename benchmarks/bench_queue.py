@@ -41,7 +41,7 @@ def consume(count: int, queue: Any) -> None:
 
 def consume_many(count: int, queue: Any) -> None:
     while count:
-        count -= len(queue.get_many(max_messages_to_get=count))
+        count -= len(queue.get_many(count))
 
 
 def stream(

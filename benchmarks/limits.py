@@ -123,6 +123,24 @@ limit("threading.Lock", count=500_000)(functools.partial(with_thread_lock, threa
 limit("threading.RLock", count=500_000)(functools.partial(with_thread_lock, threading.RLock))
 
 
+def with_thread_calls(make: Callable[[], Any], count: int) -> float:
+    lock = make()
+
+    def repeat(count: int) -> None:
+        acquire, release = lock.acquire, lock.release
+        for _ in range(count):
+            acquire()
+            release()
+
+    return seconds(repeat, count)
+
+
+limit("threading.Lock acquire + release", count=500_000)(functools.partial(with_thread_calls, threading.Lock))
+limit("threading.RLock acquire + release", count=500_000)(
+    functools.partial(with_thread_calls, threading.RLock)
+)
+
+
 @limit("threading.Event.is_set", count=500_000)
 def is_set(count: int) -> float:
     event = threading.Event()

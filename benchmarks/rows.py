@@ -69,16 +69,16 @@ def load_rows() -> dict[str, Row]:
     return ROWS
 
 
-def in_parts(part: Callable[[int], float], count: int) -> float:
-    """Five parts instead of one, each of which returns its time, and all count as much as the fastest.
+def in_parts(part: Callable[[int], float], count: int, parts: int = PARTS) -> float:
+    """Several parts instead of one, each of which returns its time, and all count as much as the fastest.
 
     The others were disturbed by what else the machine does.
     """
-    share = max(1, count // PARTS)
-    return min(part(share) for _ in range(PARTS)) * count / share
+    share = max(1, count // parts)
+    return min(part(share) for _ in range(parts)) * count / share
 
 
-def seconds(repeat: Callable[[int], object], count: int) -> float:
+def seconds(repeat: Callable[[int], object], count: int, parts: int = PARTS) -> float:
     """The time that `repeat(count)` takes, after a tenth of it to warm up."""
 
     def part(count: int) -> float:
@@ -87,7 +87,7 @@ def seconds(repeat: Callable[[int], object], count: int) -> float:
         return time.perf_counter() - start
 
     repeat(max(1, count // 10))
-    return in_parts(part, count)
+    return in_parts(part, count, parts)
 
 
 class Crew:

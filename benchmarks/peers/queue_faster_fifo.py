@@ -20,8 +20,8 @@ class Queue:
     def get(self) -> Any:
         return self.queue.get(True, PATIENCE)
 
-    def get_many(self, max_messages_to_get: int) -> Any:
-        return self.queue.get_many(True, PATIENCE, max_messages_to_get)
+    def get_many(self, count: int) -> Any:
+        return self.queue.get_many(True, PATIENCE, count)
 
 
 class Context:
