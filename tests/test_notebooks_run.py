@@ -41,11 +41,15 @@ def run(notebook: Path, start_method: str, folder: Path) -> tuple[str, int]:
         start_method,
         notebook,
     ]
-    path = f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {
+        "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    del environment["PYTEST_CURRENT_TEST"]  # a kernel that sees it does not show what children print
     with subprocess.Popen(
         command,
         cwd=folder,
-        env=os.environ | {"PATH": path, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
