@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+import terminal  # noqa: F401  # for children
 
 import fastmp as multiprocessing
 from fastmp import Array, Barrier, Event, Pipe, Pool, Process, Queue, Value

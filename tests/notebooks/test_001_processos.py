@@ -3,6 +3,8 @@
 import os
 import re
 
+import terminal  # noqa: F401  # for children
+
 import fastmp as multiprocessing
 from fastmp import Event, JoinableQueue, Lock, Pipe, Process, Queue
 

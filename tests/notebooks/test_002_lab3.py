@@ -10,6 +10,7 @@ from datetime import datetime
 from time import time
 
 import pytest
+import terminal  # noqa: F401  # for children
 
 import fastmp as multiprocessing
 from fastmp import Barrier, Event, Lock, Process, Semaphore

@@ -9,6 +9,7 @@ import os
 import time
 
 import pytest
+import terminal  # noqa: F401  # for children
 
 from fastmp import Array, Barrier, Event, Manager, Pool, Process, current_process
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import terminal  # noqa: F401  # for children
 
 from fastmp import Array, Lock, Manager, Pipe, Pool, Process, Queue, Value, cpu_count, current_process
 
