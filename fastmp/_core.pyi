@@ -73,8 +73,8 @@ def set_pickler(
     spawning: Callable[[], Any],
     /,
 ) -> None:
-    """What turns objects into messages (in one piece, and in several) and back, what makes a descriptor picklable, and what tells which
-    launcher this thread spawns a process with; reduction.py sets them."""
+    """What turns objects into messages (in one piece, and in several) and back, what makes a descriptor
+    picklable, and what tells which launcher this thread spawns a process with; reduction.py sets them."""
 
 def set_current_process(current_process: Callable[[], Any], /) -> None:
     """What tells the process object of this process, whose name reprs show; process.py sets it."""

@@ -207,7 +207,6 @@ class BaseContext:
         _reducer = reduction
 
 
-
 class Process(process.BaseProcess):
     """A process of the start method that is set when it is started."""
 

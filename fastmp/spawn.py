@@ -148,7 +148,8 @@ def _main_module() -> dict[str, str]:
 def main_is_found() -> bool:
     """Whether what the main module defines can be found by a child that was not forked."""
     found = _main_module()
-    return "init_main_from_path" in found or not _is_package_main(found.get("init_main_from_name", "__main__"))
+    name = found.get("init_main_from_name", "__main__")
+    return "init_main_from_path" in found or not _is_package_main(name)
 
 
 def _is_package_main(name: str) -> bool:

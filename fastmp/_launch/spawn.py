@@ -46,7 +46,8 @@ class Popen(fork.Popen):
         block = spawn.pack(self, process_obj)
         name, index, serial, _ = block.give(child)
         arena = _core.arena_fd()
-        command = spawn.get_command_line(arena=arena, owner=child.owner, name=name, index=index, serial=serial)
+        place = {"arena": arena, "owner": child.owner}
+        command = spawn.get_command_line(**place, name=name, index=index, serial=serial)
         fds = {arena, *self._fds} if child.passed < 0 else {arena, child.passed, *self._fds}
         child.born(spawn.run(command, fds))
         self.pid = child.pid
