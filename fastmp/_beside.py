@@ -35,8 +35,6 @@ def set_spawning_popen(popen: Any) -> None:
 
 def after_fork() -> None:
     """In a forked child: what was registered there is done or dropped, as with the standard library's."""
-    if f"{_STANDARD}.util" not in _modules:
-        return
     util, process = _loaded("util"), _loaded("process")
     if util is None or process is None:
         return
@@ -56,8 +54,6 @@ def take_over() -> None:
 
 def finish() -> None:
     """At the end of a child: the standard library's queues are flushed."""
-    if f"{_STANDARD}.util" not in _modules:
-        return
     util = _loaded("util")
     if util is not None:
         util._exit_function()

@@ -26,7 +26,6 @@
  * Where another process may make the state unready, an ear may stay rung until its listener looks: he is told
  * too often, never too seldom.
  *
- *
  * ready() is as in eventcount.h, and takes no locks.
  * Lives in: fmp_bell in the arena, zero-filled, inside an object; fmp_ear, zero-filled for none,
  * in the process that listens, not in its forked children. Callers: any thread, for an ear one at a time. */
