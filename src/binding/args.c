@@ -59,8 +59,12 @@ args_deadline(PyObject *timeout, fmp_time *until)
     if (timeout == NULL || timeout == Py_None)
         return 0;
     double seconds = PyFloat_AsDouble(timeout);
-    if (seconds == -1.0 && PyErr_Occurred())
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        if (!PyNumber_Check(timeout))
+            PyErr_Format(PyExc_TypeError, "timeout must be a number of seconds or None, not %.200s",
+                         Py_TYPE(timeout)->tp_name);
         return -1;
+    }
     if (seconds != seconds) {
         PyErr_SetString(PyExc_ValueError, "Invalid value NaN (not a number)");
         return -1;

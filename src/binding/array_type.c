@@ -2,6 +2,8 @@
  * is read or written in one go. */
 #include "binding/synchronized.h"
 
+#include <string.h>
+
 typedef struct {
     Py_ssize_t start, step, count;
 } range;
@@ -146,14 +148,59 @@ store_item(SynchronizedObject *self, PyObject *key, PyObject *value)
     return i < 0 ? -1 : self->code->store(cell(self, i), value);
 }
 
+/* Copy the cells of a buffer of the same type to the range: they may be the array's own. */
+static void
+copy_cells(SynchronizedObject *self, const range *r, const Py_buffer *view)
+{
+    Py_ssize_t bytes = self->code->bytes, stride = view->strides == NULL ? bytes : view->strides[0];
+    if (r->step == 1 && stride == bytes) {
+        Py_BEGIN_ALLOW_THREADS
+        memmove(cell(self, r->start), view->buf, (size_t)(r->count * bytes));
+        Py_END_ALLOW_THREADS
+        return;
+    }
+    for (Py_ssize_t k = 0; k < r->count; k++)
+        memcpy(cell(self, r->start + k * r->step), (const char *)view->buf + k * stride, (size_t)bytes);
+}
+
+/* Is the range of this array within the memory that the buffer lies in? */
+static int
+overlaps(SynchronizedObject *self, const Py_buffer *view)
+{
+    const char *end = self->cells + self->count * self->code->bytes;
+    Py_ssize_t reach = view->shape == NULL || view->strides == NULL ? 0 : (view->shape[0] - 1) * view->strides[0];
+    const char *low = (const char *)view->buf + (reach < 0 ? reach : 0), *high = (const char *)view->buf + view->len;
+    return low < end && high + (reach > 0 ? reach : 0) > self->cells;
+}
+
+/* The values of a buffer: 1 stored, 0 let ctypes do it, -1 an exception. */
+static int
+store_buffer(SynchronizedObject *self, const range *r, PyObject *values)
+{
+    Py_buffer view;
+    if (!PyObject_CheckBuffer(values))
+        return 0;
+    if (PyObject_GetBuffer(values, &view, PyBUF_RECORDS_RO) < 0) {
+        PyErr_Clear();
+        return 0;
+    }
+    int plain = r->step == 1 && PyBuffer_IsContiguous(&view, 'C');
+    int fits = view.ndim == 1 && view.shape[0] == r->count && typecode_matches(self->code, view.format, view.itemsize) &&
+               (plain || !overlaps(self, &view));
+    if (fits)
+        copy_cells(self, r, &view);
+    PyBuffer_Release(&view);
+    return fits;
+}
+
 static int
 store_slice(SynchronizedObject *self, PyObject *slice, PyObject *values)
 {
     range r;
-    if (!PyList_Check(values) && !PyTuple_Check(values))
-        return 0;
     if (find_range(self, slice, &r) < 0)
         return -1;
+    if (!PyList_Check(values) && !PyTuple_Check(values))
+        return store_buffer(self, &r, values);
     if (PySequence_Fast_GET_SIZE(values) != r.count)
         return 0;
     PyObject **items = PySequence_Fast_ITEMS(values); /* no Python code runs that could change the list */

@@ -64,15 +64,15 @@ wait_blocking(void *arg, fmp_waiter *w)
 }
 
 static int
-release(BarrierObject *self)
+release(BarrierObject *self, uint32_t generation)
 {
     PyObject *result = self->action == Py_None ? Py_NewRef(Py_None) : PyObject_CallNoArgs(self->action);
     if (result == NULL) {
-        fmp_barrier_break(self->handle.arena, barrier_of(self));
+        fmp_barrier_fail(self->handle.arena, barrier_of(self), generation);
         return -1;
     }
     Py_DECREF(result);
-    fmp_barrier_release(self->handle.arena, barrier_of(self));
+    fmp_barrier_release(self->handle.arena, barrier_of(self), generation);
     return 0;
 }
 
@@ -94,7 +94,7 @@ barrier_wait(BarrierObject *self, PyObject *const *args, Py_ssize_t nargs, PyObj
     if (wait_without_gil(arrive_blocking, &v, &w, &rc) < 0)
         return NULL;
     if (rc == FMP_LAST)
-        return release(self) < 0 ? NULL : PyLong_FromUnsignedLong(v.index);
+        return release(self, v.generation) < 0 ? NULL : PyLong_FromUnsignedLong(v.index);
     if (rc == 0 && wait_without_gil(wait_blocking, &v, &w, &rc) < 0) {
         fmp_barrier_withdraw(self->handle.arena, barrier_of(self), v.generation);
         return NULL;
@@ -204,11 +204,11 @@ barrier_reduce(BarrierObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 barrier_attach(PyTypeObject *type, PyObject *args)
 {
-    PyObject *extra;
-    BarrierObject *self = (BarrierObject *)handle_attach(type, args, &extra);
+    PyObject *ticket, *extra;
+    BarrierObject *self = (BarrierObject *)handle_attach(type, args, FMP_PLAIN, sizeof(fmp_barrier), &extra);
     if (self == NULL)
         return NULL;
-    if (!PyArg_ParseTuple(extra, "OO:_attach", &self->action, &self->timeout)) {
+    if (!PyArg_ParseTuple(args, "O(OO):_attach", &ticket, &self->action, &self->timeout)) {
         self->action = self->timeout = NULL;
         Py_DECREF(self);
         return NULL;

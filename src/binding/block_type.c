@@ -72,7 +72,7 @@ static PyObject *
 block_attach(PyTypeObject *type, PyObject *args)
 {
     PyObject *extra;
-    HandleObject *self = handle_attach(type, args, &extra);
+    HandleObject *self = handle_attach(type, args, FMP_PLAIN, 0, &extra);
     if (self == NULL)
         return NULL;
     unsigned long long offset = PyLong_AsUnsignedLongLong(extra);

@@ -79,6 +79,14 @@ close_fd(int *fd)
     *fd = -1;
 }
 
+static void
+kill_at_once(ChildObject *self)
+{
+    kill(self->pid, SIGKILL);
+    while (waitpid(self->pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
+
 /* Once it runs: -errno if there can't be a sentinel, and the child is gone then. */
 static int
 open_sentinel(ChildObject *self)
@@ -90,9 +98,7 @@ open_sentinel(ChildObject *self)
     if (self->sentinel >= 0)
         return 0;
     int rc = self->sentinel;
-    kill(self->pid, SIGKILL);
-    while (waitpid(self->pid, NULL, 0) < 0 && errno == EINTR)
-        ;
+    kill_at_once(self);
     return rc;
 }
 
@@ -122,38 +128,120 @@ give_up(ChildObject *self)
         fmp_owner_bury(self->arena, self->owner);
 }
 
+/* What PyOS_AfterFork_Child() calls is looked up by the dynamic linker at the first call. Have that done here
+ * once, or each child does it again, and touches a dozen pages for it. */
+static void
+link_ahead(void)
+{
+    static int done;
+    Py_tss_t key = Py_tss_NEEDS_INIT;
+    if (done || PyThread_tss_create(&key) != 0)
+        return;
+    PyThread_tss_delete(&key);
+    done = 1;
+}
+
+PyObject *
+child_leave(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    fmp_arena *arena = fmp_here();
+    if (arena == NULL)
+        return NULL;
+    if (fmp_process_thread_count() == 1) /* another thread may be in the middle of something */
+        fmp_owner_leave(arena, arena->self);
+    Py_RETURN_NONE;
+}
+
+PyObject *
+child_end(PyObject *Py_UNUSED(module), PyObject *exitcode)
+{
+    unsigned long code = PyLong_AsUnsignedLongMask(exitcode);
+    if (PyErr_Occurred() || child_leave(NULL, NULL) == NULL)
+        return NULL;
+    _exit((int)(code & 0xFF));
+}
+
+/* The life of a child, which ends the process. If it raises instead, as a signal handler may do at once, the child
+ * must not go on with its parent's program. */
+static _Noreturn void
+begin_life(PyObject *live, PyObject *args)
+{
+    Py_XDECREF(PyObject_CallObject(live, args));
+    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_SystemExit)) /* to print that would end the interpreter */
+        PyErr_Print();
+    Py_XDECREF(child_leave(NULL, NULL));
+    _exit(1);
+}
+
+/* The words are those of os.fork(), since programs filter by them; but it forks first. 0, or -1 where warnings are
+ * errors. */
+static int
+warn_of_threads(void)
+{
+    if (!FMP_FORK_WARNS || fmp_process_thread_count() <= 1)
+        return 0;
+    return PyErr_WarnFormat(
+        PyExc_DeprecationWarning, 1,
+        "This process (pid=%d) is multi-threaded, use of fork() may lead to deadlocks in the child.", (int)getpid());
+}
+
+static _Thread_local int forking; /* this thread runs the hooks around fork() */
+
+PyObject *
+child_is_forking(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(forking);
+}
+
 PyObject *
 child_fork(PyObject *module, PyObject *args)
 {
     module_state *state = PyModule_GetState(module);
     unsigned owner = 0;
-    if (!PyArg_ParseTuple(args, "|I:fork", &owner) || PySys_Audit("os.fork", NULL) < 0)
+    PyObject *live = NULL, *live_args = NULL, *holder = Py_None;
+    if (!PyArg_ParseTuple(args, "|IOO!O:fork", &owner, &live, &PyTuple_Type, &live_args, &holder) ||
+        PySys_Audit("os.fork", NULL) < 0)
+        return NULL;
+    if (live != NULL && warn_of_threads() < 0) /* a server does not: nobody would know what to do about it */
         return NULL;
     ChildObject *self = new_child(state);
     if (self == NULL)
         return NULL;
 
+    link_ahead();
     fmp_object_next_child(owner);
+    sigset_t all, before; /* the interpreter of a child forgets the signals that came before it was told of the fork */
+    sigfillset(&all);
+    forking = 1;
     PyOS_BeforeFork();
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     self->pid = fork();
     if (self->pid == 0) {
         PyOS_AfterFork_Child();
+        forking = 0;
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
         close_fd(&self->sentinel);
         self->passed = -1; /* stays open until this process ends */
         self->reaped = 1;
+        if (live != NULL)
+            begin_life(live, live_args); /* and nothing is freed that goes with the process */
         Py_DECREF(self);
         Py_RETURN_NONE;
     }
     int error = errno;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     PyOS_AfterFork_Parent();
+    forking = 0;
 
     self->owner = fmp_object_last_child();
     int rc = self->pid < 0 ? -error : open_sentinel(self);
-    if (rc == 0)
+    if (rc == 0 && (holder == Py_None || PyObject_SetAttrString(holder, "_child", (PyObject *)self) == 0))
         return (PyObject *)self;
+    if (rc == 0)
+        kill_at_once(self);
     give_up(self);
     Py_DECREF(self);
-    return raise_rc(state, rc);
+    return rc == 0 ? NULL : raise_rc(state, rc);
 }
 
 PyObject *
@@ -202,17 +290,6 @@ child_born(ChildObject *self, PyObject *args)
         Py_RETURN_NONE;
     give_up(self);
     return raise_rc(self->state, rc);
-}
-
-PyObject *
-child_leave(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
-{
-    fmp_arena *arena = fmp_here();
-    if (arena == NULL)
-        return NULL;
-    if (fmp_process_thread_count() == 1) /* another thread may be in the middle of something */
-        fmp_owner_leave(arena);
-    Py_RETURN_NONE;
 }
 
 /* ---- reaping -------------------------------------------------------------------------------------- */

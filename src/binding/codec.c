@@ -1,9 +1,11 @@
 #include "binding/codec.h"
+#include "binding/loan_type.h"
 #include "binding/native.h"
 
 #include <string.h>
 
 #define COPY_WITHOUT_GIL ((size_t)1 << 16) /* bytes */
+#define FRESH ((size_t)1 << 17) /* from so many bytes on, the C library may well have mapped them just now */
 
 int
 codec_encode(module_state *state, PyObject *obj, Py_buffer *contents)
@@ -30,6 +32,19 @@ codec_copy(void *to, const void *from, size_t bytes)
         return;
     }
     Py_BEGIN_ALLOW_THREADS
+    memcpy(to, from, bytes);
+    Py_END_ALLOW_THREADS
+}
+
+void
+codec_copy_out(void *to, const void *from, size_t bytes)
+{
+    if (bytes < FRESH) {
+        codec_copy(to, from, bytes);
+        return;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    fmp_memory_expect(to, bytes);
     memcpy(to, from, bytes);
     Py_END_ALLOW_THREADS
 }
@@ -127,13 +142,25 @@ sum_of(const struct load *l, uint32_t from, uint32_t to)
     return sum;
 }
 
+/* Where the next buffer begins, behind so many bytes of contents: on a cache line, if the contents are the first in
+ * a block of the heap. */
+static uint64_t
+buffer_at(uint64_t bytes)
+{
+    return (bytes + sizeof(fmp_block) + FMP_CACHELINE - 1) / FMP_CACHELINE * FMP_CACHELINE - sizeof(fmp_block);
+}
+
 static uint64_t
 load_size(const struct load *l)
 {
-    uint64_t buffers = l->count - l->pieces;
+    uint64_t buffers = l->count - l->pieces, bytes = sum_of(l, 0, l->pieces);
     if (l->value != NULL)
         return (uint64_t)l->bytes;
-    return sum_of(l, 0, l->count) + (buffers == 0 ? 0 : sizeof(struct apart) + buffers * sizeof(uint64_t));
+    if (buffers != 0)
+        bytes += sizeof(struct apart) + buffers * sizeof(uint64_t);
+    for (uint32_t i = l->pieces; i < l->count; i++)
+        bytes = buffer_at(bytes) + (uint64_t)l->views[i].len;
+    return bytes;
 }
 
 static char *
@@ -159,8 +186,11 @@ load_write(const struct load *l, char *to)
         native_write(l->value, to);
         return;
     }
+    const char *start = to;
     to = write_lengths(l, to);
     for (uint32_t i = 0; i < l->count; i++) {
+        if (i >= l->pieces)
+            to = (char *)start + buffer_at((uint64_t)(to - start));
         codec_copy(to, l->views[i].buf, (size_t)l->views[i].len);
         to += l->views[i].len;
     }
@@ -171,12 +201,18 @@ static int
 fill(fmp_arena *a, const void *head, size_t head_bytes, const struct load *l, const handle_cargo *cargo, uint32_t kind,
      fmp_parcel *p)
 {
-    int rc = fmp_queue_prepare(a, head_bytes + load_size(l), cargo->count, kind, p);
+    fmp_ref shipped = FMP_REF_NONE;
+    int rc = cargo->count == 0 ? 0 : fmp_object_ship(a, cargo->objects, cargo->count, &shipped);
     if (rc < 0)
         return rc;
+    rc = fmp_queue_prepare(a, head_bytes + load_size(l), shipped, kind, p);
+    if (rc < 0) {
+        if (shipped.off != 0)
+            fmp_object_land(a, shipped);
+        return rc;
+    }
     codec_copy(p->data, head, head_bytes);
     load_write(l, (char *)p->data + head_bytes);
-    codec_copy(p->tickets, cargo->tickets, cargo->count * sizeof(*cargo->tickets));
     return 0;
 }
 
@@ -195,7 +231,7 @@ codec_pack(module_state *state, fmp_arena *a, const void *head, size_t head_byte
         if (rc < 0)
             raise_rc(state, rc);
     }
-    (rc == 0 ? handle_cargo_sent : handle_cargo_drop)(&cargo);
+    handle_cargo_drop(&cargo);
     return rc == 0 ? 0 : -1;
 }
 
@@ -208,29 +244,45 @@ damaged(void)
     return NULL;
 }
 
+/* How buffers are to be had: where they lie in `loan`, or copied to memory that is read-only, or not. */
+struct manner {
+    PyObject *loan; /* a memoryview of all contents */
+    int readonly;
+};
+
 static PyObject *
-copy_of(const char *data, uint64_t bytes)
+copy_of(const char *data, uint64_t bytes, int readonly)
 {
-    PyObject *copy = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)bytes);
+    PyObject *copy = readonly ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)bytes)
+                              : PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)bytes);
     if (copy != NULL)
-        codec_copy(PyByteArray_AS_STRING(copy), data, (size_t)bytes);
+        codec_copy_out(readonly ? PyBytes_AS_STRING(copy) : PyByteArray_AS_STRING(copy), data, (size_t)bytes);
     return copy;
 }
 
-/* The buffers, of which `lengths` tells, from `at` on: a list of bytearrays. */
 static PyObject *
-read_buffers(const char *lengths, uint32_t count, const char *at, const char *end)
+read_buffer(const struct manner *how, const char *data, uint64_t at, uint64_t bytes)
+{
+    if (how->loan == NULL)
+        return copy_of(data + at, bytes, how->readonly);
+    return PySequence_GetSlice(how->loan, (Py_ssize_t)at, (Py_ssize_t)(at + bytes));
+}
+
+/* The buffers, of which `lengths` tells, behind the first `at` bytes of `data`: a list. */
+static PyObject *
+read_buffers(const struct manner *how, const char *lengths, uint32_t count, const char *data, uint64_t at, uint64_t end)
 {
     PyObject *buffers = PyList_New(count);
     for (uint32_t i = 0; buffers != NULL && i < count; i++) {
         uint64_t length;
         memcpy(&length, lengths + i * sizeof(length), sizeof(length));
-        PyObject *copy = length > (uint64_t)(end - at) ? damaged() : copy_of(at, length);
-        if (copy == NULL) {
+        at = buffer_at(at);
+        PyObject *buffer = at > end || length > end - at ? damaged() : read_buffer(how, data, at, length);
+        if (buffer == NULL) {
             Py_CLEAR(buffers);
             break;
         }
-        PyList_SET_ITEM(buffers, i, copy);
+        PyList_SET_ITEM(buffers, i, buffer);
         at += length;
     }
     return buffers;
@@ -250,7 +302,7 @@ unpickle(module_state *state, const void *data, Py_ssize_t bytes, PyObject *buff
 }
 
 static PyObject *
-decode_apart(module_state *state, const char *data, Py_ssize_t bytes)
+decode_apart(module_state *state, const char *data, Py_ssize_t bytes, const struct manner *how)
 {
     struct apart head;
     const char *end = data + bytes, *lengths = data + sizeof(head);
@@ -262,7 +314,8 @@ decode_apart(module_state *state, const char *data, Py_ssize_t bytes)
     const char *pickle = lengths + head.count * sizeof(uint64_t);
     if (head.pickle_bytes > (uint64_t)(end - pickle))
         return damaged();
-    PyObject *buffers = read_buffers(lengths, head.count, pickle + head.pickle_bytes, end);
+    uint64_t at = (uint64_t)(pickle - data) + head.pickle_bytes;
+    PyObject *buffers = read_buffers(how, lengths, head.count, data, at, (uint64_t)bytes);
     if (buffers == NULL)
         return NULL;
     PyObject *obj = unpickle(state, pickle, (Py_ssize_t)head.pickle_bytes, buffers);
@@ -285,23 +338,78 @@ codec_unpickle(module_state *state, const void *data, Py_ssize_t bytes)
     return obj;
 }
 
+static int
+is_apart(const void *data, Py_ssize_t bytes)
+{
+    return bytes > 0 && *(const unsigned char *)data == APART;
+}
+
 PyObject *
 codec_decode(module_state *state, const void *data, Py_ssize_t bytes)
 {
+    static const struct manner copied = {NULL, 0};
     if (native_is(data, bytes))
         return native_read(data, bytes);
-    if (bytes > 0 && *(const unsigned char *)data == APART)
-        return decode_apart(state, data, bytes);
+    if (is_apart(data, bytes))
+        return decode_apart(state, data, bytes, &copied);
     return codec_unpickle(state, data, bytes);
+}
+
+/* Decode the message where it lies, in a block which is lent to what it is decoded to. Without a place for the
+ * loan, as in a process that may make no objects, it is copied. */
+static PyObject *
+decode_lent(module_state *state, fmp_arena *a, fmp_message *m, int writable)
+{
+    PyObject *loan = loan_new(state, m->block, m->data, (size_t)m->bytes, writable);
+    if (loan == NULL) {
+        struct manner copied = {NULL, !writable};
+        PyErr_Clear();
+        return decode_apart(state, m->data, (Py_ssize_t)m->bytes, &copied);
+    }
+    m->block = FMP_REF_NONE;
+    struct manner how = {PyMemoryView_FromObject(loan), !writable};
+    PyObject *obj = how.loan == NULL ? NULL : decode_apart(state, m->data, (Py_ssize_t)m->bytes, &how);
+    Py_XDECREF(how.loan);
+    fmp_message_done(a, m); /* while what it carries is still there to be read */
+    Py_DECREF(loan);
+    return obj;
+}
+
+PyObject *
+codec_decode_message(module_state *state, fmp_arena *a, fmp_message *m, int how)
+{
+    struct manner copied = {NULL, how == CODEC_READ};
+    if (how == CODEC_COPY || !is_apart(m->data, (Py_ssize_t)m->bytes))
+        return codec_decode(state, m->data, (Py_ssize_t)m->bytes);
+    if (m->block.off == 0)
+        return decode_apart(state, m->data, (Py_ssize_t)m->bytes, &copied);
+    return decode_lent(state, a, m, how == CODEC_WRITE);
 }
 
 PyObject *
 codec_as_pickle(module_state *state, const void *data, Py_ssize_t bytes)
 {
-    if (!native_is(data, bytes) && (bytes == 0 || *(const unsigned char *)data != APART))
+    if (!native_is(data, bytes) && !is_apart(data, bytes))
         return PyBytes_FromStringAndSize(data, bytes);
     PyObject *obj = codec_decode(state, data, bytes);
     PyObject *pickled = obj == NULL ? NULL : PyObject_CallOneArg(state->dumps, obj);
     Py_XDECREF(obj);
     return pickled;
+}
+
+PyObject *
+codec_open(module_state *state, const fmp_message *m)
+{
+    return (m->kind == MESSAGE_OBJECT ? codec_decode : codec_unpickle)(state, m->data, (Py_ssize_t)m->bytes);
+}
+
+PyObject *
+codec_open_bytes(module_state *state, const fmp_message *m)
+{
+    if (m->kind == MESSAGE_OBJECT)
+        return codec_as_pickle(state, m->data, (Py_ssize_t)m->bytes);
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)m->bytes);
+    if (bytes != NULL)
+        codec_copy_out(PyBytes_AS_STRING(bytes), m->data, (size_t)m->bytes);
+    return bytes;
 }

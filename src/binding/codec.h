@@ -5,7 +5,8 @@
  *   0x80         a pickle, by the pickler that reduction.py set
  *   0x81         a pickle and large buffers beside it (PEP 574): struct apart, the lengths of the buffers,
  *                the pickle, the buffers. They are copied once into the message and once out of it, into
- *                memory of the receiver's own.
+ *                memory of the receiver's own; or not copied out, if he wants to have them where they lie, so each
+ *                begins on a cache line (in a block; contents that stand at the beginning of a message).
  *
  * A stream carries pickles only, as the standard library's does. */
 #ifndef FMP_BINDING_CODEC_H
@@ -29,12 +30,25 @@ int codec_pack(module_state *state, fmp_arena *a, const void *head, size_t head_
 /* Copy contents to or from a message. If that takes long, others may run meanwhile. */
 void codec_copy(void *to, const void *from, size_t bytes);
 
+/* The same into the memory of a new object. */
+void codec_copy_out(void *to, const void *from, size_t bytes);
+
 /* The object that a message's contents, or a pickle, stand for; NULL with what unpickling raised. They are
  * not looked at after it returned. */
 PyObject *codec_decode(module_state *state, const void *data, Py_ssize_t bytes);
 PyObject *codec_unpickle(module_state *state, const void *data, Py_ssize_t bytes);
 
+/* The same for a message whose buffers needn't be copied out: CODEC_COPY does so nevertheless; CODEC_READ gives
+ * read-only and CODEC_WRITE writable ones, where they lie if the message has a block, which it hasn't any more then. */
+enum { CODEC_COPY, CODEC_READ, CODEC_WRITE };
+PyObject *codec_decode_message(module_state *state, fmp_arena *a, fmp_message *m, int how);
+
 /* Contents as a pickle, whatever form they have. */
 PyObject *codec_as_pickle(module_state *state, const void *data, Py_ssize_t bytes);
+
+/* What is in a message that a queue gave: the object, whether it was sent or its pickle was; the bytes, or the pickle of
+ * the object that was sent. */
+PyObject *codec_open(module_state *state, const fmp_message *m);
+PyObject *codec_open_bytes(module_state *state, const fmp_message *m);
 
 #endif

@@ -11,6 +11,9 @@
 #define Py_T_UINT T_UINT
 #define Py_T_OBJECT_EX T_OBJECT_EX
 #define Py_T_PYSSIZET T_PYSSIZET
+#define Py_T_BOOL T_BOOL
+#define Py_T_ULONGLONG T_ULONGLONG
+#define Py_T_ULONG T_ULONG
 #define Py_READONLY READONLY
 
 /* 3.12 made an exception one object. */
@@ -34,5 +37,8 @@ PyErr_SetRaisedException(PyObject *value)
     PyErr_Restore(type, value, value == NULL ? NULL : PyException_GetTraceback(value));
 }
 #endif
+
+/* 3.12 began to warn of a fork in a process with more than one thread. */
+#define FMP_FORK_WARNS (PY_VERSION_HEX >= 0x030C0000)
 
 #endif

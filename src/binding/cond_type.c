@@ -68,54 +68,65 @@ condition_init(PyObject *op, PyObject *args, PyObject *kwargs)
 
 /* ---- waiting ------------------------------------------------------------------------------------- */
 
+/* A wait: asleep on the node, then for the lock, without the GIL in between. */
 struct sleep {
     ConditionObject *self;
     fmp_ref node;
+    int awake, notified; /* the node is gone; was it notified? */
+    fmp_waiter again;    /* for the lock */
 };
 
 static int
 cond_blocking(void *arg, fmp_waiter *w)
 {
     struct sleep *s = arg;
-    return fmp_cond_sleep(s->self->handle.arena, cond_of(s->self), s->node, w);
+    if (!s->awake) {
+        int rc = fmp_cond_sleep(s->self->handle.arena, cond_of(s->self), s->node, w);
+        if (rc == FMP_INTR)
+            return rc;
+        s->awake = 1;
+        s->notified = rc == 0;
+    }
+    return fmp_mutex_lock(s->self->lock->arena, lock_mutex(s->self->lock), &s->again);
 }
 
-/* Sleep on the node: 1 notified, 0 the deadline passed, -1 a signal handler raised. A notification that
- * finds a waiter who gives up is passed on by him, once he has the lock again: *pass_on. */
+/* Take the lock again after a signal handler raised, whose exception stays: 0, or -1 if another one raised. */
 static int
-sleep_on(struct sleep *s, fmp_time until, int *pass_on)
-{
-    fmp_waiter w = FMP_WAITER(until);
-    int rc;
-    *pass_on = 0;
-    if (wait_without_gil(cond_blocking, s, &w, &rc) == 0)
-        return rc == 0;
-    w = FMP_WAITER(FMP_NOW);
-    *pass_on = cond_blocking(s, &w) == 0;
-    return -1;
-}
-
-/* Take the lock again, keeping an exception that is set: 0, or -1 if a signal handler raised. */
-static int
-reacquire(HandleObject *lock, uint32_t depth)
+reacquire(HandleObject *lock)
 {
     PyObject *exception = PyErr_GetRaisedException();
     if (lock_acquire_until(lock, FMP_FOREVER) < 0) {
         Py_XDECREF(exception);
         return -1;
     }
-    lock_mutex(lock)->depth = depth;
     PyErr_SetRaisedException(exception);
     return 0;
+}
+
+/* A signal handler raised. A notification that finds this waiter is passed on by him, once he has the lock. */
+static int
+give_up(struct sleep *s, uint32_t depth)
+{
+    fmp_arena *a = s->self->handle.arena;
+    fmp_waiter now = FMP_WAITER(FMP_NOW);
+    if (!s->awake)
+        s->notified = fmp_cond_sleep(a, cond_of(s->self), s->node, &now) == 0;
+    if (reacquire(s->self->lock) < 0)
+        return -1;
+    lock_mutex(s->self->lock)->depth = depth;
+    if (s->notified)
+        fmp_cond_notify(a, cond_of(s->self), 1);
+    return -1;
 }
 
 /* 1 notified, 0 the deadline passed, -1 an exception. The lock is held. */
 static int
 wait_until(ConditionObject *self, fmp_time until)
 {
-    struct sleep s = {.self = self};
+    struct sleep s = {.self = self, .again = FMP_WAITER(FMP_FOREVER)};
+    fmp_waiter w = FMP_WAITER(until);
     fmp_mutex *mutex = lock_mutex(self->lock);
-    int pass_on, rc = fmp_cond_enter(self->handle.arena, cond_of(self), &s.node);
+    int rc = fmp_cond_enter(self->handle.arena, cond_of(self), &s.node);
     if (rc < 0) {
         raise_rc(self->handle.state, rc);
         return -1;
@@ -123,12 +134,10 @@ wait_until(ConditionObject *self, fmp_time until)
     uint32_t depth = mutex->depth;
     mutex->depth = 0;
     fmp_mutex_unlock(mutex);
-    int outcome = sleep_on(&s, until, &pass_on);
-    if (reacquire(self->lock, depth) < 0)
-        outcome = -1;
-    if (pass_on)
-        fmp_cond_notify(self->handle.arena, cond_of(self), 1);
-    return outcome;
+    if (wait_without_gil(cond_blocking, &s, &w, &rc) < 0)
+        return give_up(&s, depth);
+    mutex->depth = depth;
+    return s.notified;
 }
 
 static PyObject *
@@ -206,13 +215,26 @@ cond_lock_attribute(ConditionObject *self, void *name)
 static PyObject *
 cond_enter(ConditionObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return check(self) < 0 ? NULL : PyObject_CallMethod((PyObject *)self->lock, "__enter__", NULL);
+    if (check(self) < 0)
+        return NULL;
+    if (!lock_is_exact(self->lock))
+        return PyObject_CallMethod((PyObject *)self->lock, "__enter__", NULL);
+    int outcome = lock_is_plain(self->lock) ? lock_acquire_until(self->lock, FMP_FOREVER)
+                                            : rlock_acquire_until(self->lock, FMP_FOREVER);
+    return outcome < 0 ? NULL : PyBool_FromLong(outcome);
 }
 
 static PyObject *
 cond_exit(ConditionObject *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(nargs))
 {
-    return check(self) < 0 ? NULL : PyObject_CallMethod((PyObject *)self->lock, "release", NULL);
+    if (check(self) < 0)
+        return NULL;
+    if (!lock_is_exact(self->lock))
+        return PyObject_CallMethod((PyObject *)self->lock, "release", NULL);
+    int rc = lock_is_plain(self->lock) ? lock_give_back(self->lock) : rlock_give_back(self->lock);
+    if (rc != 0)
+        return raise_rc(self->handle.state, rc);
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -263,7 +285,7 @@ static PyObject *
 condition_attach(PyTypeObject *type, PyObject *args)
 {
     PyObject *lock;
-    ConditionObject *self = (ConditionObject *)handle_attach(type, args, &lock);
+    ConditionObject *self = (ConditionObject *)handle_attach(type, args, FMP_CONDITION, sizeof(fmp_cond), &lock);
     if (self == NULL)
         return NULL;
     if (check_lock(self->handle.state, lock) < 0) {

@@ -1,60 +1,35 @@
-/* connection_type.c: Connection, one end of a stream of messages over a descriptor.
- *
- * Ctrl-C, or any signal handler that raises, may end a call in the middle of a message. The connection
- * keeps what is left: the next receive goes on with the half-read message, the next send first sends the
- * rest of the half-sent one, so the stream stays whole. A send that raised before its first byte left has
- * sent nothing.
- *
- * Each call works on a frame of its own (struct receipt, struct dispatch), so threads that use one connection
- * at once may get their messages mixed up, as the standard library's do, and nothing worse.
- *
- * Small messages on a socket are tried with the GIL held, since giving it up may cost a turn of every other
- * thread. What moves bytes is the part "the stream" alone: four functions, which another transport has
- * in its own form. */
-#include "binding/codec.h"
-#include "binding/handle.h"
-#include "core/frame.h"
+/* connection_type.c: Connection, one end of a stream of messages: the arguments, checks and errors of the
+ * standard library's. What moves the messages is its transport (connection.h). */
+#include "binding/connection.h"
 
-typedef struct {
-    PyObject_HEAD
-    module_state *state;
-    fmp_arena *arena;
-    _Atomic int fd; /* -1 once closed, perhaps while another thread waits */
-    char is_socket;
-    char readable;
-    char writable;
-    fmp_frame_in in; /* what an interrupted receive has got, */
-    PyObject *body;  /* ... and the bytes of its body, or NULL */
-    fmp_frame_out out; /* what an interrupted send has left, if there is */
-    PyObject *rest;    /* ... a body of it */
-    PyObject *weakrefs;
-} ConnectionObject;
-
-#define QUICK ((size_t)1 << 14) /* bytes that a call may copy with the GIL held: some microseconds */
-
-static void
+/* Take a descriptor, which may be an end of a pipe: 0, or -1 with an exception. */
+static int
 set_fd(ConnectionObject *self, int fd)
 {
-    fmp_store(&self->fd, fd);
+    EndObject *end = NULL, *old = self->end;
+    if (fd >= 0 && end_of_descriptor(self->state, fd, &end) < 0)
+        return -1;
+    stream_forget(self);
+    self->end = end;
     self->is_socket = fd >= 0 && fmp_fd_is_socket(fd);
+    fmp_store(&self->fd, fd);
+    Py_XDECREF((PyObject *)old);
+    return 0;
 }
 
-static void
-forget(ConnectionObject *self)
-{
-    self->in = (fmp_frame_in){0};
-    Py_CLEAR(self->body);
-    Py_CLEAR(self->rest);
-}
-
-static void
-shut(ConnectionObject *self)
+void
+connection_shut(ConnectionObject *self)
 {
     int fd = fmp_peek(&self->fd);
+    EndObject *end = self->end;
     fmp_store(&self->fd, -1);
-    forget(self);
+    self->end = NULL;
+    stream_forget(self);
     if (fd >= 0)
         fmp_fd_close(fd);
+    if (fd >= 0 && end != NULL)
+        fmp_channel_left(&end->end);
+    Py_XDECREF((PyObject *)end);
 }
 
 static PyObject *
@@ -90,8 +65,8 @@ connection_init(PyObject *op, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_ValueError, "at least one of `readable` and `writable` must be True");
         return -1;
     }
-    forget(self);
-    set_fd(self, fd);
+    if (set_fd(self, fd) < 0)
+        return -1;
     self->readable = (char)readable;
     self->writable = (char)writable;
     return 0;
@@ -104,7 +79,7 @@ connection_dealloc(PyObject *op)
     ConnectionObject *self = (ConnectionObject *)op;
     if (self->weakrefs != NULL)
         PyObject_ClearWeakRefs(op);
-    shut(self);
+    connection_shut(self);
     freefunc tp_free = PyType_GetSlot(type, Py_tp_free);
     tp_free(op);
     Py_DECREF(type);
@@ -119,6 +94,14 @@ check(int good, const char *complaint)
         return 0;
     PyErr_SetString(PyExc_OSError, complaint);
     return -1;
+}
+
+static PyObject *
+none_or_error(int rc)
+{
+    if (rc < 0)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 static int
@@ -158,13 +141,13 @@ refuse(ConnectionObject *self)
     if (self->writable)
         self->readable = 0;
     else
-        shut(self);
+        connection_shut(self);
     PyErr_SetString(PyExc_OSError, "bad message length");
 }
 
 /* Raise for what became of a message, of which nothing is kept. Returns -1. */
-static int
-fail(ConnectionObject *self, int rc)
+int
+connection_fail(ConnectionObject *self, int rc)
 {
     if (rc == FMP_TOO_LONG)
         refuse(self);
@@ -173,142 +156,14 @@ fail(ConnectionObject *self, int rc)
     return -1;
 }
 
-/* ---- the stream ----------------------------------------------------------------------------------- */
-
-/* A message being received. */
-struct receipt {
-    ConnectionObject *self;
-    fmp_frame_in in;
-    PyObject *body; /* bytes, or NULL if it goes into the caller's memory */
-    char *to;
-    size_t most;
-};
-
-/* A message being sent. */
-struct dispatch {
-    ConnectionObject *self;
-    fmp_frame_out out;
-};
-
-static int
-header_blocking(void *arg, fmp_waiter *w)
-{
-    struct receipt *r = arg;
-    return fmp_frame_read_header(r->self->arena, fmp_peek(&r->self->fd), &r->in, r->most, w);
-}
-
-static int
-body_blocking(void *arg, fmp_waiter *w)
-{
-    struct receipt *r = arg;
-    return fmp_frame_read_body(r->self->arena, fmp_peek(&r->self->fd), &r->in, r->to, w);
-}
-
-static int
-write_blocking(void *arg, fmp_waiter *w)
-{
-    struct dispatch *d = arg;
-    return fmp_frame_write(fmp_peek(&d->self->fd), &d->out, w);
-}
-
-static int
-poll_blocking(void *arg, fmp_waiter *w)
-{
-    ConnectionObject *self = arg;
-    return fmp_frame_poll(self->arena, fmp_peek(&self->fd), w);
-}
-
-/* Move a message of so many bytes on until it is done. Returns as wait_without_gil does. */
-static int
-move(ConnectionObject *self, blocking_fn fn, void *arg, size_t bytes, int *rc)
-{
-    if (self->is_socket && bytes <= QUICK)
-        return try_then_wait(fn, arg, FMP_FOREVER, rc);
-    fmp_waiter w = FMP_WAITER(FMP_FOREVER);
-    return wait_without_gil(fn, arg, &w, rc);
-}
-
 /* ---- receiving ------------------------------------------------------------------------------------ */
-
-/* After an interruption: keep what there is of the message. */
-static void
-keep(struct receipt *r)
-{
-    ConnectionObject *self = r->self;
-    if (r->body == NULL && r->in.body_got > 0) {
-        r->body = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)r->in.body_bytes);
-        if (r->body == NULL) { /* the stream has lost its place */
-            shut(self);
-            return;
-        }
-        memcpy(PyBytes_AsString(r->body), r->to, r->in.body_got);
-    }
-    self->in = r->in;
-    Py_XSETREF(self->body, r->body);
-}
-
-static int
-receive_part(struct receipt *r, blocking_fn fn, size_t bytes)
-{
-    int rc;
-    if (move(r->self, fn, r, bytes, &rc) < 0) {
-        keep(r);
-        return -1;
-    }
-    if (rc == 0)
-        return 0;
-    Py_CLEAR(r->body);
-    return fail(r->self, rc);
-}
-
-/* Begin a message, or go on with an interrupted one: its length is known then. */
-static int
-receive_header(ConnectionObject *self, struct receipt *r, size_t most)
-{
-    *r = (struct receipt){.self = self, .in = self->in, .body = self->body, .most = most};
-    self->in = (fmp_frame_in){0};
-    self->body = NULL;
-    return receive_part(r, header_blocking, 0);
-}
-
-static int
-receive_body_into(struct receipt *r, char *to)
-{
-    r->to = to;
-    return receive_part(r, body_blocking, r->in.body_bytes);
-}
-
-/* The body as bytes. */
-static PyObject *
-receive_body(struct receipt *r)
-{
-    if (r->body == NULL)
-        r->body = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)r->in.body_bytes);
-    if (r->body == NULL) {
-        keep(r);
-        return NULL;
-    }
-    return receive_body_into(r, PyBytes_AsString(r->body)) < 0 ? NULL : r->body;
-}
-
-static PyObject *
-receive_message(ConnectionObject *self, size_t most)
-{
-    struct receipt r;
-    return receive_header(self, &r, most) < 0 ? NULL : receive_body(&r);
-}
 
 static PyObject *
 connection_recv(ConnectionObject *self, PyObject *Py_UNUSED(ignored))
 {
     if (may_receive(self) < 0)
         return NULL;
-    PyObject *message = receive_message(self, PY_SSIZE_T_MAX);
-    if (message == NULL)
-        return NULL;
-    PyObject *obj = codec_unpickle(self->state, PyBytes_AsString(message), PyBytes_Size(message));
-    Py_DECREF(message);
-    return obj;
+    return (self->end != NULL ? channel_receive_object : stream_receive_object)(self);
 }
 
 /* An argument that may not be negative; `fallback` if it isn't given or None. -1 with an exception. */
@@ -347,30 +202,7 @@ connection_recv_bytes(ConnectionObject *self, PyObject *const *args, Py_ssize_t 
     if (may_receive(self) < 0 || args_parse(&spec, args, nargs, kwnames, &given) < 0 ||
         (most = get_count(given, PY_SSIZE_T_MAX, "negative maxlength")) < 0)
         return NULL;
-    return receive_message(self, (size_t)most);
-}
-
-/* Receive into the buffer from `offset` on: the length, or -1. */
-static Py_ssize_t
-receive_into(ConnectionObject *self, const Py_buffer *view, Py_ssize_t offset)
-{
-    struct receipt r;
-    char *to = (char *)view->buf + offset;
-    if (receive_header(self, &r, PY_SSIZE_T_MAX) < 0)
-        return -1;
-    Py_ssize_t bytes = (Py_ssize_t)r.in.body_bytes;
-    int fits = bytes <= view->len - offset;
-    if (fits && r.body == NULL)
-        return receive_body_into(&r, to) < 0 ? -1 : bytes;
-    PyObject *message = receive_body(&r);
-    if (message == NULL)
-        return -1;
-    if (fits)
-        codec_copy(to, PyBytes_AsString(message), (size_t)bytes);
-    else
-        PyErr_SetObject(self->state->BufferTooShort, message);
-    Py_DECREF(message);
-    return fits ? bytes : -1;
+    return (self->end != NULL ? channel_receive : stream_receive)(self, (size_t)most);
 }
 
 static PyObject *
@@ -387,7 +219,7 @@ connection_recv_bytes_into(ConnectionObject *self, PyObject *const *args, Py_ssi
     if (offset > view.len)
         PyErr_SetString(PyExc_ValueError, "offset too large");
     else if (offset >= 0)
-        bytes = receive_into(self, &view, offset);
+        bytes = (self->end != NULL ? channel_receive_into : stream_receive_into)(self, &view, offset);
     PyBuffer_Release(&view);
     return bytes < 0 ? NULL : PyLong_FromSsize_t(bytes);
 }
@@ -401,10 +233,10 @@ connection_poll(ConnectionObject *self, PyObject *const *args, Py_ssize_t nargs,
     int rc;
     if (may_receive(self) < 0 || args_parse(&spec, args, nargs, kwnames, &timeout) < 0 ||
         (timeout != NULL && args_deadline(timeout, &until) < 0) ||
-        try_then_wait(poll_blocking, self, until, &rc) < 0)
+        (self->end != NULL ? channel_poll : stream_poll)(self, until, &rc) < 0)
         return NULL;
     if (rc != 0 && rc != FMP_TIMEOUT) {
-        fail(self, rc);
+        connection_fail(self, rc);
         return NULL;
     }
     return PyBool_FromLong(rc == 0);
@@ -412,74 +244,14 @@ connection_poll(ConnectionObject *self, PyObject *const *args, Py_ssize_t nargs,
 
 /* ---- sending -------------------------------------------------------------------------------------- */
 
-/* After an interruption: keep what is left of the message, if part of it has gone. A copy, since the
- * caller may do as he likes with his own once he has got the exception. */
-static void
-keep_rest(struct dispatch *d)
-{
-    ConnectionObject *self = d->self;
-    if (d->out.done == 0)
-        return;
-    self->rest = PyBytes_FromStringAndSize(d->out.body, (Py_ssize_t)d->out.body_bytes);
-    if (self->rest == NULL) { /* the stream has lost its place */
-        shut(self);
-        return;
-    }
-    self->out = d->out;
-    self->out.body = PyBytes_AsString(self->rest);
-}
-
-static int
-send_frame(struct dispatch *d)
-{
-    int rc;
-    if (move(d->self, write_blocking, d, d->out.body_bytes, &rc) < 0) {
-        keep_rest(d);
-        return -1;
-    }
-    return rc == 0 ? 0 : fail(d->self, rc);
-}
-
-static int
-send_rest(ConnectionObject *self)
-{
-    struct dispatch d = {.self = self, .out = self->out};
-    PyObject *rest = self->rest;
-    self->rest = NULL;
-    int rc = send_frame(&d);
-    Py_DECREF(rest);
-    return rc;
-}
-
-static PyObject *
-send_message(ConnectionObject *self, const void *data, Py_ssize_t bytes)
-{
-    struct dispatch d = {.self = self};
-    if (self->rest != NULL && send_rest(self) < 0)
-        return NULL;
-    fmp_frame_out_init(&d.out, data, (size_t)bytes);
-    if (send_frame(&d) < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
 static PyObject *
 connection_send(ConnectionObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const args_spec spec = {"send", {"obj"}, 1};
     PyObject *obj;
-    Py_buffer contents;
-    handle_cargo cargo;
-    if (may_send(self) < 0 || args_parse(&spec, args, nargs, kwnames, &obj) < 0)
+    if (may_send(self) < 0 || args_parse(&spec, args, nargs, kwnames, &obj) < 0 || (self->end != NULL ? channel_send_object : stream_send_object)(self, obj) < 0)
         return NULL;
-    handle_cargo_begin(&cargo, 1);
-    int rc = codec_encode(self->state, obj, &contents);
-    handle_cargo_end(&cargo);
-    PyObject *sent = rc < 0 ? NULL : send_message(self, contents.buf, contents.len);
-    (sent == NULL ? handle_cargo_drop : handle_cargo_sent)(&cargo);
-    if (rc == 0)
-        PyBuffer_Release(&contents);
-    return sent;
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -499,7 +271,7 @@ send_range(ConnectionObject *self, const Py_buffer *view, PyObject *from, PyObje
         PyErr_SetString(PyExc_ValueError, "buffer length < offset + size");
         return NULL;
     }
-    return send_message(self, (char *)view->buf + offset, size);
+    return none_or_error((self->end != NULL ? channel_send_bytes : stream_send_bytes)(self, (char *)view->buf + offset, size));
 }
 
 static PyObject *
@@ -518,16 +290,78 @@ connection_send_bytes(ConnectionObject *self, PyObject *const *args, Py_ssize_t 
 
 /* ---- the descriptor ------------------------------------------------------------------------------- */
 
+/* The descriptor, for who may poll it at any time, or pass it on; None if there is none. */
+static PyObject *
+get_handle(ConnectionObject *self, void *Py_UNUSED(closure))
+{
+    int fd = fmp_peek(&self->fd);
+    EndObject *end = self->end;
+    if (fd < 0)
+        Py_RETURN_NONE;
+    if (end != NULL && end_label(end, fd) < 0)
+        return NULL;
+    if (end != NULL && channel_listen(self) < 0)
+        return NULL;
+    return PyLong_FromLong(fd);
+}
+
 static PyObject *
 connection_fileno(ConnectionObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return check_closed(self) < 0 ? NULL : PyLong_FromLong(fmp_peek(&self->fd));
+    if (check_closed(self) < 0)
+        return NULL;
+    return get_handle(self, NULL);
+}
+
+/* For who passes the descriptor on: it says what it is, but nobody polls it. */
+static PyObject *
+connection_descriptor(ConnectionObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (check_closed(self) < 0 || (self->end != NULL && end_label(self->end, fmp_peek(&self->fd)) < 0))
+        return NULL;
+    return PyLong_FromLong(fmp_peek(&self->fd));
+}
+
+/* For who polls the descriptor once, beginning now. */
+static PyObject *
+connection_watch(ConnectionObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (check_closed(self) < 0)
+        return NULL;
+    int ready = self->end == NULL ? 0 : channel_watch(self);
+    return ready < 0 ? NULL : Py_BuildValue("(iN)", fmp_peek(&self->fd), PyBool_FromLong(ready));
+}
+
+/* What keeps the pipe for whoever gets the descriptor, if this thread pickles for such. */
+static PyObject *
+connection_passenger(ConnectionObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (self->end != NULL && handle_may_travel(&self->end->handle) == 0)
+        return Py_NewRef((PyObject *)self->end);
+    PyErr_Clear();
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+connection_interpose(ConnectionObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (check_closed(self) < 0 || (self->end != NULL && channel_interpose(self) < 0))
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+connection_uncover(ConnectionObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (check_closed(self) < 0 || (self->end != NULL && channel_uncover(self) < 0))
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 static PyObject *
 connection_close(ConnectionObject *self, PyObject *Py_UNUSED(ignored))
 {
-    shut(self);
+    connection_shut(self);
     Py_RETURN_NONE;
 }
 
@@ -541,15 +375,6 @@ static PyObject *
 connection_exit(PyObject *op, PyObject *Py_UNUSED(args))
 {
     return PyObject_CallMethod(op, "close", NULL); /* a subclass may have its own */
-}
-
-static PyObject *
-get_handle(ConnectionObject *self, void *Py_UNUSED(closure))
-{
-    int fd = fmp_peek(&self->fd);
-    if (fd < 0)
-        Py_RETURN_NONE;
-    return PyLong_FromLong(fd);
 }
 
 static int
@@ -569,9 +394,7 @@ set_handle(ConnectionObject *self, PyObject *handle, void *Py_UNUSED(closure))
             return -1;
         }
     }
-    forget(self);
-    set_fd(self, (int)fd);
-    return 0;
+    return set_fd(self, (int)fd);
 }
 
 static PyObject *
@@ -593,14 +416,6 @@ get_writable(ConnectionObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
-none_or_error(int rc)
-{
-    if (rc < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-static PyObject *
 connection_check_closed(ConnectionObject *self, PyObject *Py_UNUSED(ignored))
 {
     return none_or_error(check_closed(self));
@@ -616,6 +431,44 @@ static PyObject *
 connection_check_writable(ConnectionObject *self, PyObject *Py_UNUSED(ignored))
 {
     return none_or_error(check_writable(self));
+}
+
+/* ---- pipes ---------------------------------------------------------------------------------------- */
+
+static PyObject *
+make(module_state *state, int fd, EndObject *end, int readable, int writable)
+{
+    ConnectionObject *self = (ConnectionObject *)connection_new(state->Connection, NULL, NULL);
+    if (self == NULL)
+        return NULL;
+    self->end = (EndObject *)Py_NewRef((PyObject *)end);
+    self->is_socket = 1;
+    self->readable = (char)readable;
+    self->writable = (char)writable;
+    fmp_store(&self->fd, fd);
+    return (PyObject *)self;
+}
+
+PyObject *
+connection_pair(PyObject *module, PyObject *duplex)
+{
+    module_state *state = PyModule_GetState(module);
+    EndObject *ends[2];
+    PyObject *made[2];
+    int sockets[2], two_way = PyObject_IsTrue(duplex);
+    if (two_way < 0 || end_pair(state, two_way, sockets, ends) < 0)
+        return NULL;
+    for (int i = 0; i < 2; i++) {
+        made[i] = make(state, sockets[i], ends[i], two_way || i == 0, two_way || i == 1);
+        if (made[i] == NULL)
+            fmp_fd_close(sockets[i]);
+        Py_DECREF((PyObject *)ends[i]);
+    }
+    if (made[0] != NULL && made[1] != NULL)
+        return Py_BuildValue("(NN)", made[0], made[1]);
+    Py_XDECREF(made[0]);
+    Py_XDECREF(made[1]);
+    return NULL;
 }
 
 static PyMethodDef methods[] = {
@@ -644,6 +497,16 @@ static PyMethodDef methods[] = {
      "close($self, /)\n--\n\nClose the descriptor. May be called again."},
     {"__enter__", connection_enter, METH_NOARGS, NULL},
     {"__exit__", connection_exit, METH_VARARGS, NULL},
+    {"_descriptor", (PyCFunction)connection_descriptor, METH_NOARGS,
+     "_descriptor($self, /)\n--\n\nThe descriptor, to be passed on."},
+    {"_watch", (PyCFunction)connection_watch, METH_NOARGS,
+     "_watch($self, /)\n--\n\nThe descriptor, to be polled once, and whether there is something to receive already."},
+    {"_passenger", (PyCFunction)connection_passenger, METH_NOARGS,
+     "_passenger($self, /)\n--\n\nWhat is to be pickled beside the descriptor, or None."},
+    {"_interpose", (PyCFunction)connection_interpose, METH_NOARGS,
+     "_interpose($self, /)\n--\n\nSomething that is no message was sent through the socket."},
+    {"_uncover", (PyCFunction)connection_uncover, METH_NOARGS,
+     "_uncover($self, /)\n--\n\nSomething that is no message is to be received from the socket."},
     {"_check_closed", (PyCFunction)connection_check_closed, METH_NOARGS, NULL},
     {"_check_readable", (PyCFunction)connection_check_readable, METH_NOARGS, NULL},
     {"_check_writable", (PyCFunction)connection_check_writable, METH_NOARGS, NULL},

@@ -2,6 +2,60 @@
 
 #include <errno.h>
 
+/* An exception of the standard library whose module is imported only when it is raised first: NULL with another
+ * exception if that fails. */
+static PyObject *
+borrow(PyObject **exception, const char *module_name, const char *name)
+{
+    if (*exception == NULL) {
+        PyObject *module = PyImport_ImportModule(module_name);
+        if (module == NULL)
+            return NULL;
+        PyObject *found = PyObject_GetAttrString(module, name);
+        Py_DECREF(module);
+        if (found == NULL)
+            return NULL;
+        Py_XSETREF(*exception, found); /* another thread may have been quicker */
+    }
+    return *exception;
+}
+
+static PyObject *
+raise_borrowed(PyObject *exception)
+{
+    if (exception != NULL)
+        PyErr_SetNone(exception);
+    return NULL;
+}
+
+static PyObject *
+full(module_state *state)
+{
+    return borrow(&state->Full, "queue", "Full");
+}
+
+PyObject *
+raise_empty(module_state *state)
+{
+    return raise_borrowed(borrow(&state->Empty, "queue", "Empty"));
+}
+
+PyObject *
+raise_full(module_state *state)
+{
+    return raise_borrowed(full(state));
+}
+
+PyObject *
+raise_full_after(module_state *state, uint64_t sent)
+{
+    PyObject *count = full(state) == NULL ? NULL : PyLong_FromUnsignedLongLong(sent);
+    if (count != NULL)
+        PyErr_SetObject(state->Full, count);
+    Py_XDECREF(count);
+    return NULL;
+}
+
 PyObject *
 raise_rc(module_state *state, int rc)
 {
@@ -15,8 +69,7 @@ raise_rc(module_state *state, int rc)
         PyErr_SetString(PyExc_AssertionError, "attempt to release recursive lock not owned by thread");
         return NULL;
     case FMP_BROKEN:
-        PyErr_SetNone(state->BrokenBarrierError);
-        return NULL;
+        return raise_borrowed(borrow(&state->BrokenBarrierError, "threading", "BrokenBarrierError"));
     case FMP_EOF:
         PyErr_SetNone(PyExc_EOFError);
         return NULL;

@@ -78,6 +78,8 @@ event_repr(PyObject *op)
     return result;
 }
 
+HANDLE_ATTACH_PLAIN(event_attach, FMP_PLAIN, sizeof(fmp_event))
+
 static PyMethodDef methods[] = {
     {"is_set", (PyCFunction)event_is_set, METH_NOARGS, "is_set($self, /)\n--\n\nIs the flag set?"},
     {"set", (PyCFunction)event_set, METH_NOARGS, "set($self, /)\n--\n\nSet the flag; wake all who wait."},
@@ -85,7 +87,7 @@ static PyMethodDef methods[] = {
     {"wait", (PyCFunction)(void (*)(void))event_wait, METH_FASTCALL | METH_KEYWORDS,
      "wait($self, /, timeout=None)\n--\n\n"
      "Wait until the flag is set; return whether it was within `timeout` seconds."},
-    HANDLE_TRAVEL(handle_reduce, handle_attach_plain),
+    HANDLE_TRAVEL(handle_reduce, event_attach),
     {NULL, NULL, 0, NULL},
 };
 

@@ -87,19 +87,25 @@ handle_cargo_end(handle_cargo *cargo)
 }
 
 void
-handle_cargo_sent(handle_cargo *cargo)
+handle_cargo_unload(handle_cargo *cargo)
 {
-    PyMem_Free(cargo->tickets);
-    cargo->tickets = NULL;
-    cargo->count = 0;
+    for (uint32_t i = 0; i < cargo->count; i++)
+        fmp_object_drop(fmp_here(), cargo->objects[i]);
+    PyMem_Free(cargo->objects);
 }
 
 void
-handle_cargo_drop(handle_cargo *cargo)
+handle_cargo_ship_loose(const handle_cargo *cargo)
 {
     for (uint32_t i = 0; i < cargo->count; i++)
-        fmp_object_land(fmp_here(), cargo->tickets[i]);
-    handle_cargo_sent(cargo);
+        fmp_object_ship_loose(fmp_here(), cargo->objects[i]);
+}
+
+void
+handle_cargo_land_loose(const handle_cargo *cargo)
+{
+    for (uint32_t i = 0; i < cargo->count; i++)
+        fmp_object_land_loose(fmp_here(), fmp_object_ticket(cargo->objects[i]));
 }
 
 static int
@@ -107,16 +113,16 @@ load(handle_cargo *cargo, fmp_object *object)
 {
     if (cargo->count == cargo->room) {
         uint32_t room = cargo->room == 0 ? 8 : cargo->room * 2;
-        fmp_ticket *tickets = PyMem_Realloc(cargo->tickets, room * sizeof(*tickets));
-        if (tickets == NULL) {
+        fmp_object **objects = PyMem_Realloc(cargo->objects, room * sizeof(*objects));
+        if (objects == NULL) {
             PyErr_NoMemory();
             return -1;
         }
-        cargo->tickets = tickets;
+        cargo->objects = objects;
         cargo->room = room;
     }
-    fmp_object_ship(object);
-    cargo->tickets[cargo->count++] = fmp_object_ticket(object);
+    fmp_object_hold(fmp_here(), object);
+    cargo->objects[cargo->count++] = object;
     return 0;
 }
 
@@ -238,47 +244,67 @@ handle_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 /* ---- arriving ----------------------------------------------------------------------------------- */
 
+/* For PyArg_Parse: a number that isn't too large. */
 static int
-arrive(HandleObject *self, unsigned long long name, fmp_ticket t, int loose)
+to_number(PyObject *obj, void *number)
+{
+    *(unsigned long long *)number = PyLong_AsUnsignedLongLong(obj);
+    return !PyErr_Occurred();
+}
+
+/* A ticket is for one object, but whoever writes one by himself may name any. */
+static int
+check_kind(HandleObject *self, const fmp_object *object, fmp_kind kind, size_t bytes)
+{
+    if (object->kind == kind && object->bytes >= bytes)
+        return 0;
+    PyErr_Format(PyExc_RuntimeError, "the ticket of a %s is for an object of another kind", Py_TYPE(self)->tp_name);
+    return -1;
+}
+
+int
+handle_find(HandleObject *self, fmp_ticket ticket, fmp_kind kind, size_t bytes)
+{
+    fmp_object *object;
+    int rc = fmp_object_attach(self->arena, ticket, &object);
+    if (rc < 0)
+        raise_rc(self->state, rc);
+    if (rc != 0)
+        return rc < 0 ? -1 : rc;
+    self->object = object;
+    self->body = fmp_object_body(object);
+    return check_kind(self, object, kind, bytes);
+}
+
+static int
+arrive(HandleObject *self, unsigned long long name, fmp_ticket t, int loose, fmp_kind kind, size_t bytes)
 {
     if (name != fmp_arena_name(self->arena)) {
         PyErr_SetString(PyExc_RuntimeError, "this object is shared by the processes of another program: "
                                             "who receives it must descend from who made it");
         return -1;
     }
-    fmp_object *object;
-    int rc = fmp_object_attach(self->arena, t, &object);
+    int rc = handle_find(self, t, kind, bytes);
     if (rc == FMP_EMPTY)
         PyErr_SetString(PyExc_RuntimeError, "this object is gone: no process had it any more");
-    else if (rc < 0)
-        raise_rc(self->state, rc);
     if (rc != 0)
         return -1;
-    self->object = object;
-    self->body = fmp_object_body(object);
     if (loose)
-        fmp_object_land(self->arena, t);
+        fmp_object_land_loose(self->arena, t);
     return 0;
 }
 
 HandleObject *
-handle_attach(PyTypeObject *type, PyObject *args, PyObject **extra)
+handle_attach(PyTypeObject *type, PyObject *args, fmp_kind kind, size_t bytes, PyObject **extra)
 {
-    unsigned long long name, serial;
-    fmp_ticket t = {0};
+    unsigned long long name, index, serial;
     int loose;
-    if (!PyArg_ParseTuple(args, "(KIKi)O:_attach", &name, &t.index, &serial, &loose, extra))
+    if (!PyArg_ParseTuple(args, "(O&O&O&i)O:_attach", to_number, &name, to_number, &index, to_number, &serial, &loose,
+                          extra))
         return NULL;
-    t.serial = serial;
+    fmp_ticket t = {.serial = serial, .index = index > UINT32_MAX ? UINT32_MAX : (uint32_t)index};
     HandleObject *self = (HandleObject *)handle_new(type, NULL, NULL);
-    if (self != NULL && arrive(self, name, t, loose) < 0)
+    if (self != NULL && arrive(self, name, t, loose, kind, bytes) < 0)
         Py_CLEAR(self);
     return self;
-}
-
-PyObject *
-handle_attach_plain(PyObject *type, PyObject *args)
-{
-    PyObject *extra;
-    return (PyObject *)handle_attach((PyTypeObject *)type, args, &extra);
 }

@@ -50,23 +50,32 @@ handle_check(HandleObject *self)
  * Pickled, a handle is (type._attach, (ticket, extra), state): the ticket names the arena and the object,
  * `extra` is what the type has beside it, the state is a subclass's. That is allowed while this thread
  * spawns a process: the object is held for it. And while this thread encodes a message: the object is
- * shipped (object.h), and noted in the cargo of the message. The messages of a stream are nobody's once
- * they are sent, so their tickets are loose: who attaches lands the object himself. */
+ * held, until it is shipped (object.h). The messages of a stream are nobody's once they are sent, so their
+ * tickets are loose: who attaches lands the object himself. */
 
 typedef struct handle_cargo {
     struct handle_cargo *outer; /* of the message in the middle of whose encoding this one is encoded */
     int loose;
     uint32_t count, room;
-    fmp_ticket *tickets;
+    fmp_object **objects;
 } handle_cargo;
 
 /* Between the two, what this thread pickles is a message that carries its handles as `cargo`. */
 void handle_cargo_begin(handle_cargo *cargo, int loose);
 void handle_cargo_end(handle_cargo *cargo);
 
-/* Afterwards, one of these: the message arrives without our doing; it will never be sent. */
-void handle_cargo_sent(handle_cargo *cargo);
-void handle_cargo_drop(handle_cargo *cargo);
+/* Afterwards: let go of it. Before that it may be shipped (object.h); or loose, and landed again if the message isn't
+ * sent. */
+void handle_cargo_unload(handle_cargo *cargo);
+static inline void
+handle_cargo_drop(handle_cargo *cargo)
+{
+    if (cargo->count != 0)
+        handle_cargo_unload(cargo);
+}
+
+void handle_cargo_ship_loose(const handle_cargo *cargo);
+void handle_cargo_land_loose(const handle_cargo *cargo);
 
 /* For those that travel in other ways: 0, or -1 with RuntimeError where handles can't be pickled. */
 int handle_may_travel(HandleObject *self);
@@ -75,8 +84,13 @@ int handle_may_travel(HandleObject *self);
  * handles can't be pickled. */
 PyObject *handle_reduce_with(HandleObject *self, PyObject *extra);
 
-/* For a type's _attach(ticket, extra, /), a class method: a handle, and `extra` as a borrowed reference. */
-HandleObject *handle_attach(PyTypeObject *type, PyObject *args, PyObject **extra);
+/* Hold the object that a ticket of this arena names: 0; FMP_EMPTY if it is gone; -1 with an exception, RuntimeError if it
+ * is of another kind, or has fewer bytes. */
+int handle_find(HandleObject *self, fmp_ticket ticket, fmp_kind kind, size_t bytes);
+
+/* For a type's _attach(ticket, extra, /), a class method: a handle, and `extra` as a borrowed reference.
+ * RuntimeError if the object is of another kind, or has fewer bytes. */
+HandleObject *handle_attach(PyTypeObject *type, PyObject *args, fmp_kind kind, size_t bytes, PyObject **extra);
 
 /* A descriptor among the extras: something picklable for it, and the descriptor that it gives at the other
  * end, -1 with an exception. */
@@ -88,7 +102,12 @@ PyObject *handle_give(HandleObject *self, uint32_t child);
 
 /* Those of a type without extras. */
 PyObject *handle_reduce(PyObject *self, PyObject *ignored);
-PyObject *handle_attach_plain(PyObject *type, PyObject *args);
+#define HANDLE_ATTACH_PLAIN(name, kind, bytes)                                                           \
+    static PyObject *name(PyObject *type, PyObject *args)                                                \
+    {                                                                                                    \
+        PyObject *extra;                                                                                 \
+        return (PyObject *)handle_attach((PyTypeObject *)type, args, kind, bytes, &extra);               \
+    }
 
 #define HANDLE_TRAVEL(reduce, attach)                                                                    \
     {"__reduce__", (PyCFunction)(reduce), METH_NOARGS, NULL},                                            \

@@ -33,6 +33,13 @@ fmp_here(void)
     return &here;
 }
 
+void
+fmp_here_idle(void)
+{
+    if (ready)
+        fmp_heap_idle(&here);
+}
+
 static int
 join(int fd, uint32_t owner)
 {

@@ -1,5 +1,5 @@
-/* lock_type.c: Lock and RLock. Both are a core mutex; Lock is a plain one (anybody may release it), RLock
- * counts its holder's acquisitions in `depth`. */
+/* lock_type.c: Lock and RLock. Both are a core mutex; Lock is a plain one (anybody may release it) unless it is
+ * asked to be robust, RLock counts its holder's acquisitions in `depth`. */
 #include "binding/lock_type.h"
 
 static int
@@ -9,8 +9,23 @@ lock_blocking(void *arg, fmp_waiter *w)
     return fmp_mutex_lock(self->arena, lock_mutex(self), w);
 }
 
+/* The process that held the lock was killed, and this one has it now: say so, if the lock is one that does. If that
+ * raises it is let go, and whoever gets it next still sees that it was recovered. */
+static int
+taken_over(HandleObject *self)
+{
+    fmp_mutex *mutex = lock_mutex(self);
+    if (!(fmp_peek(&mutex->flags) & FMP_MUTEX_RECOVERED))
+        return 1;
+    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+                         "a process was killed that held %R: what it protects may be half changed", self) == 0)
+        return 1;
+    fmp_mutex_unlock(mutex);
+    return -1;
+}
+
 int
-lock_acquire_until(HandleObject *self, fmp_time until)
+lock_acquire_slowly(HandleObject *self, fmp_time until)
 {
     fmp_waiter w = FMP_WAITER(FMP_NOW);
     int rc = fmp_mutex_lock(self->arena, lock_mutex(self), &w);
@@ -19,7 +34,7 @@ lock_acquire_until(HandleObject *self, fmp_time until)
         if (wait_without_gil(lock_blocking, self, &w, &rc) < 0)
             return -1;
     }
-    return rc == 0 || rc == FMP_OWNER_DEAD;
+    return rc == FMP_OWNER_DEAD ? taken_over(self) : rc == 0;
 }
 
 static const args_spec acquire_spec = {"acquire", {"block", "timeout"}, 0};
@@ -45,22 +60,23 @@ bool_or_null(int outcome)
 /* ---- Lock ------------------------------------------------------------------------------------- */
 
 static int
-init(HandleObject *self, PyObject *args, PyObject *kwargs, const char *format, uint32_t flags)
+make(HandleObject *self, uint32_t flags)
 {
-    static char *names[] = {"ctx", NULL};
-    PyObject *ctx;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &ctx))
-        return -1;
     if (handle_create(self, FMP_PLAIN, sizeof(fmp_mutex)) < 0)
         return -1;
-    lock_mutex(self)->flags = flags;
+    fmp_store(&lock_mutex(self)->flags, flags);
     return 0;
 }
 
 static int
 lock_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    return init((HandleObject *)self, args, kwargs, "|$O:Lock", FMP_MUTEX_PLAIN);
+    static char *names[] = {"robust", "ctx", NULL};
+    int robust = 0;
+    PyObject *ctx;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$pO:Lock", names, &robust, &ctx))
+        return -1;
+    return make((HandleObject *)self, robust ? FMP_MUTEX_ROBUST : FMP_MUTEX_PLAIN);
 }
 
 static PyObject *
@@ -86,6 +102,10 @@ lock_release(HandleObject *self, PyObject *Py_UNUSED(ignored))
     if (handle_check(self) < 0)
         return NULL;
     int rc = lock_give_back(self);
+    if (rc == FMP_NOT_OWNER) {
+        PyErr_SetString(PyExc_AssertionError, "attempt to release robust lock not owned by thread");
+        return NULL;
+    }
     if (rc != 0)
         return raise_rc(self->state, rc);
     Py_RETURN_NONE;
@@ -103,6 +123,14 @@ lock_locked(HandleObject *self, PyObject *Py_UNUSED(ignored))
     if (handle_check(self) < 0)
         return NULL;
     return PyBool_FromLong(fmp_mutex_held(lock_mutex(self)));
+}
+
+static PyObject *
+lock_recovered(HandleObject *self, void *Py_UNUSED(closure))
+{
+    if (handle_check(self) < 0)
+        return NULL;
+    return PyBool_FromLong((fmp_peek(&lock_mutex(self)->flags) & FMP_MUTEX_RECOVERED) != 0);
 }
 
 static PyObject *
@@ -175,18 +203,28 @@ lock_count(HandleObject *self, PyObject *Py_UNUSED(ignored))
     "acquire($self, /, block=True, timeout=None)\n--\n\n"                                                \
     "Take the lock; return whether it was taken within `timeout` seconds."
 
+HANDLE_ATTACH_PLAIN(lock_attach, FMP_PLAIN, sizeof(fmp_mutex))
+
 static PyMethodDef lock_methods[] = {
     {"acquire", (PyCFunction)(void (*)(void))lock_acquire, METH_FASTCALL | METH_KEYWORDS, ACQUIRE_DOC},
     {"release", (PyCFunction)lock_release, METH_NOARGS,
-     "release($self, /)\n--\n\nLet the lock go, whoever took it. ValueError if nobody did."},
+     "release($self, /)\n--\n\n"
+     "Let the lock go, whoever took it. ValueError if nobody did; AssertionError if it is a robust lock that\n"
+     "another process or thread took."},
     {"locked", (PyCFunction)lock_locked, METH_NOARGS, "locked($self, /)\n--\n\nIs it taken, by anybody?"},
     {"_is_mine", (PyCFunction)lock_is_mine, METH_NOARGS, "_is_mine($self, /)\n--\n\nDid this thread take it?"},
     {"_count", (PyCFunction)lock_count, METH_NOARGS,
      "_count($self, /)\n--\n\nHow often this process has acquired it."},
     {"__enter__", (PyCFunction)lock_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
     {"__exit__", (PyCFunction)(void (*)(void))lock_exit, METH_FASTCALL, "__exit__($self, /, *exc_info)\n--\n\n"},
-    HANDLE_TRAVEL(handle_reduce, handle_attach_plain),
+    HANDLE_TRAVEL(handle_reduce, lock_attach),
     {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef lock_getset[] = {
+    {"recovered", (getter)lock_recovered, NULL,
+     "Was this robust lock taken over from a process that was killed? Until it is released.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMemberDef members[] = {HANDLE_MEMBERS, {NULL, 0, 0, 0, NULL}};
@@ -197,12 +235,15 @@ PyType_Spec lock_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .slots =
         (PyType_Slot[]){
-            {Py_tp_doc, "Lock(*, ctx=None)\n--\n\nA lock that processes share. Anybody may release it."},
+            {Py_tp_doc, "Lock(*, robust=False, ctx=None)\n--\n\n"
+                        "A lock that processes share. Anybody may release it. A robust one is released by its holder\n"
+                        "only; if that is killed the next who wants it gets it, with a RuntimeWarning."},
             {Py_tp_new, handle_new},
             {Py_tp_init, lock_init},
             {Py_tp_dealloc, handle_dealloc},
             {Py_tp_repr, lock_repr},
             {Py_tp_methods, lock_methods},
+            {Py_tp_getset, lock_getset},
             {Py_tp_members, members},
             {0, NULL},
         },
@@ -213,7 +254,11 @@ PyType_Spec lock_spec = {
 static int
 rlock_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    return init((HandleObject *)self, args, kwargs, "|$O:RLock", 0);
+    static char *names[] = {"ctx", NULL};
+    PyObject *ctx;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$O:RLock", names, &ctx))
+        return -1;
+    return make((HandleObject *)self, 0);
 }
 
 PyObject *
@@ -299,7 +344,7 @@ static PyMethodDef rlock_methods[] = {
      "_count($self, /)\n--\n\nHow often this process has acquired it."},
     {"__enter__", (PyCFunction)rlock_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
     {"__exit__", (PyCFunction)(void (*)(void))rlock_exit, METH_FASTCALL, "__exit__($self, /, *exc_info)\n--\n\n"},
-    HANDLE_TRAVEL(handle_reduce, handle_attach_plain),
+    HANDLE_TRAVEL(handle_reduce, lock_attach),
     {NULL, NULL, 0, NULL},
 };
 

@@ -11,8 +11,27 @@ lock_mutex(HandleObject *lock)
     return lock->body;
 }
 
+static inline int
+lock_is_plain(HandleObject *lock)
+{
+    return (lock_mutex(lock)->flags & FMP_MUTEX_PLAIN) != 0;
+}
+
+/* Not of a subclass, which may have methods of its own. */
+static inline int
+lock_is_exact(HandleObject *lock)
+{
+    return Py_IS_TYPE((PyObject *)lock, lock->state->Lock) || Py_IS_TYPE((PyObject *)lock, lock->state->RLock);
+}
+
 /* Acquire: 1 done, 0 the deadline passed, -1 a signal handler raised. */
-int lock_acquire_until(HandleObject *lock, fmp_time until);
+int lock_acquire_slowly(HandleObject *lock, fmp_time until);
+
+static inline int
+lock_acquire_until(HandleObject *lock, fmp_time until)
+{
+    return fmp_mutex_trylock(lock->arena, lock_mutex(lock)) ? 1 : lock_acquire_slowly(lock, until);
+}
 
 /* The same as an RLock: its holder takes it once more. */
 static inline int
@@ -23,7 +42,7 @@ rlock_acquire_until(HandleObject *lock, fmp_time until)
         mutex->depth++;
         return 1;
     }
-    int outcome = fmp_mutex_trylock(lock->arena, mutex) ? 1 : lock_acquire_until(lock, until);
+    int outcome = lock_acquire_until(lock, until);
     if (outcome > 0)
         mutex->depth = 1;
     return outcome;
@@ -33,7 +52,10 @@ rlock_acquire_until(HandleObject *lock, fmp_time until)
 static inline int
 lock_give_back(HandleObject *lock)
 {
-    return fmp_mutex_unlock(lock_mutex(lock));
+    fmp_mutex *mutex = lock_mutex(lock);
+    if (fmp_peek(&mutex->flags) & FMP_MUTEX_ROBUST)
+        return fmp_mutex_unlock_robust(lock->arena, mutex);
+    return fmp_mutex_unlock(mutex);
 }
 
 static inline int

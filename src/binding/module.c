@@ -1,5 +1,6 @@
 /* module.c: the module fastmp._core: its types, exceptions and few functions. */
 #include "binding/child_type.h"
+#include "binding/connection.h"
 #include "binding/errors.h"
 #include "binding/semlock_type.h"
 #include "core/owner.h"
@@ -62,10 +63,20 @@ arena_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-arena_fd(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+arena_name(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     fmp_arena *arena = fmp_here();
-    return arena == NULL ? NULL : PyLong_FromLong(arena->fd);
+    return arena == NULL ? NULL : PyLong_FromUnsignedLongLong(fmp_arena_name(arena));
+}
+
+static PyObject *
+arena_fd(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    fmp_arena *arena = fmp_here();
+    if (arena == NULL)
+        return NULL;
+    int fd = fmp_memory_descriptor(&arena->memory);
+    return fd < 0 ? raise_rc(PyModule_GetState(module), fd) : PyLong_FromLong(fd);
 }
 
 static PyObject *
@@ -75,6 +86,23 @@ attach(PyObject *Py_UNUSED(module), PyObject *args)
     unsigned owner;
     if (!PyArg_ParseTuple(args, "iI:attach", &fd, &owner) || fmp_here_attach(fd, owner) < 0)
         return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+become(PyObject *module, PyObject *args)
+{
+    unsigned owner;
+    fmp_arena *arena = fmp_here();
+    if (arena == NULL || !PyArg_ParseTuple(args, "I:become", &owner))
+        return NULL;
+    int rc = fmp_object_move(arena, owner);
+    if (rc == FMP_NOT_OWNER) {
+        PyErr_SetString(PyExc_RuntimeError, "the process that started this one has ended");
+        return NULL;
+    }
+    if (rc != 0)
+        return raise_rc(PyModule_GetState(module), rc);
     Py_RETURN_NONE;
 }
 
@@ -102,9 +130,12 @@ socket_pair(PyObject *module, PyObject *duplex)
 
 static PyMethodDef functions[] = {
     {"fork", child_fork, METH_VARARGS,
-     "fork($module, owner=0, /)\n--\n\n"
-     "Fork as os.fork() does: a Child in the parent, None in the child. With an owner the child takes the\n"
-     "place that expect() of another process got for it."},
+     "fork($module, owner=0, live=None, args=(), holder=None, /)\n--\n\n"
+     "Fork as os.fork() does: a Child in the parent, None in the child, unless that is to call live(*args)\n"
+     "and to end. With an owner the child takes the place that expect() of another process got for it.\n"
+     "The Child becomes holder._child before anything can be raised."},
+    {"is_forking", child_is_forking, METH_NOARGS,
+     "is_forking($module, /)\n--\n\nIn a hook of os.register_at_fork(): is it fork() of this module that runs it?"},
     {"expect", child_expect, METH_NOARGS,
      "expect($module, /)\n--\n\nA Child that will be made otherwise. It has a place in the arena already."},
     {"arena_fd", arena_fd, METH_NOARGS,
@@ -113,10 +144,15 @@ static PyMethodDef functions[] = {
      "attach($module, fd, owner, /)\n--\n\n"
      "Share the arena behind a descriptor, which is owned from now on, as the child that expect() was\n"
      "called for, or with a new place if owner is 0. RuntimeError if this process has an arena already."},
+    {"become", become, METH_VARARGS,
+     "become($module, owner, /)\n--\n\n"
+     "In a process that was made ahead: be the child that expect() was called for."},
     {"unpickled", unpickled, METH_NOARGS,
      "unpickled($module, /)\n--\n\nIn a new child: let go of what it was given and has no handle for."},
     {"leave", child_leave, METH_NOARGS,
      "leave($module, /)\n--\n\nGive up, in a child about to end, all that it holds in the arena."},
+    {"exit", child_end, METH_O,
+     "exit($module, exitcode, /)\n--\n\nleave(), and end this process as os._exit() does."},
     {"set_pickler", set_pickler, METH_VARARGS,
      "set_pickler($module, dumps, dumps_apart, loads, dup_fd, spawning, /)\n--\n\n"
      "What turns objects into messages and back, what makes a descriptor picklable, and what tells which\n"
@@ -129,8 +165,12 @@ static PyMethodDef functions[] = {
     {"cpu_count", cpu_count, METH_NOARGS,
      "cpu_count($module, /)\n--\n\nProcessors this process may use, at least 1."},
     {"arena_info", arena_info, METH_NOARGS, "arena_info($module, /)\n--\n\nFigures of the arena."},
+    {"arena_name", arena_name, METH_NOARGS,
+     "arena_name($module, /)\n--\n\nA number that only processes of one arena have in common."},
     {"socket_pair", socket_pair, METH_O,
      "socket_pair($module, duplex, /)\n--\n\nTwo connected stream sockets, as descriptors."},
+    {"pipe", connection_pair, METH_O,
+     "pipe($module, duplex, /)\n--\n\nTwo connected connections, whose messages lie in the arena."},
     {"sem_unlink", semlock_unlink, METH_VARARGS,
      "sem_unlink($module, name, /)\n--\n\nTake the name of a semaphore of the system away."},
     {NULL, NULL, 0, NULL},
@@ -184,23 +224,10 @@ add_exceptions(PyObject *module, module_state *state)
 }
 
 static int
-borrow(const char *module_name, const char *name, PyObject **field)
-{
-    PyObject *module = PyImport_ImportModule(module_name);
-    if (module == NULL)
-        return -1;
-    *field = PyObject_GetAttrString(module, name);
-    Py_DECREF(module);
-    return *field == NULL ? -1 : 0;
-}
-
-static int
 module_exec(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
     if (add_exceptions(module, state) < 0 || add_types(module, state) < 0 ||
-        borrow("threading", "BrokenBarrierError", &state->BrokenBarrierError) < 0 ||
-        borrow("queue", "Empty", &state->Empty) < 0 || borrow("queue", "Full", &state->Full) < 0 ||
         semlock_ready(state->SemLock) < 0)
         return -1;
     return PyModule_AddIntConstant(module, "SEM_VALUE_MAX", FMP_SEM_MAX);

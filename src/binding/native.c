@@ -6,9 +6,10 @@
 
 #define DEPTH 2          /* tuples in tuples */
 #define ITEMS_MOST 255   /* of a tuple: one byte */
+#define LIST_MOST 16384  /* bytes, if there is text in it: the same text may be there many times */
 #define TEXT_MOST UINT32_MAX
 
-enum { IS_NONE = 'n', IS_TRUE = 't', IS_FALSE = 'f', IS_INT = 'i', IS_FLOAT = 'd', IS_STR = 's', IS_BYTES = 'b', IS_TUPLE = '(' };
+enum { IS_NONE = 'n', IS_TRUE = 't', IS_FALSE = 'f', IS_INT = 'i', IS_FLOAT = 'd', IS_STR = 's', IS_BYTES = 'b', IS_TUPLE = '(', IS_LIST = '[' };
 
 /* ---- writing ------------------------------------------------------------------------------------ */
 
@@ -21,31 +22,32 @@ size_of_int(PyObject *obj)
 }
 
 static Py_ssize_t
-size_of_text(Py_ssize_t bytes)
+size_of_text(Py_ssize_t bytes, int *text)
 {
+    *text = 1;
     return (uint64_t)bytes > TEXT_MOST ? -1 : 1 + (Py_ssize_t)sizeof(uint32_t) + bytes;
 }
 
 static Py_ssize_t
-size_of_str(PyObject *obj)
+size_of_str(PyObject *obj, int *text)
 {
     Py_ssize_t bytes;
     if (PyUnicode_AsUTF8AndSize(obj, &bytes) != NULL)
-        return size_of_text(bytes);
+        return size_of_text(bytes, text);
     PyErr_Clear(); /* it has surrogates; pickle knows a way */
     return -1;
 }
 
-static Py_ssize_t size_at(PyObject *obj, int depth);
+static Py_ssize_t size_at(PyObject *obj, int depth, int *text);
 
 static Py_ssize_t
-size_of_tuple(PyObject *obj, int depth)
+size_of_tuple(PyObject *obj, int depth, int *text)
 {
     Py_ssize_t count = PyTuple_GET_SIZE(obj), sum = 2;
     if (count > ITEMS_MOST || depth == 0)
         return -1;
     for (Py_ssize_t i = 0; i < count; i++) {
-        Py_ssize_t size = size_at(PyTuple_GET_ITEM(obj, i), depth - 1);
+        Py_ssize_t size = size_at(PyTuple_GET_ITEM(obj, i), depth - 1, text);
         if (size < 0)
             return -1;
         sum += size;
@@ -53,26 +55,44 @@ size_of_tuple(PyObject *obj, int depth)
     return sum;
 }
 
+/* *text becomes true if there is text in it. */
 static Py_ssize_t
-size_at(PyObject *obj, int depth)
+size_at(PyObject *obj, int depth, int *text)
 {
-    if (obj == Py_None || obj == Py_True || obj == Py_False)
-        return 1;
     if (PyLong_CheckExact(obj))
         return size_of_int(obj);
+    if (obj == Py_None || obj == Py_True || obj == Py_False)
+        return 1;
     if (PyTuple_CheckExact(obj))
-        return size_of_tuple(obj, depth);
+        return size_of_tuple(obj, depth, text);
     if (PyUnicode_CheckExact(obj))
-        return size_of_str(obj);
+        return size_of_str(obj, text);
     if (PyBytes_CheckExact(obj))
-        return size_of_text(PyBytes_GET_SIZE(obj));
+        return size_of_text(PyBytes_GET_SIZE(obj), text);
     return PyFloat_CheckExact(obj) ? 1 + (Py_ssize_t)sizeof(double) : -1;
+}
+
+static Py_ssize_t
+size_of_list(PyObject *list)
+{
+    Py_ssize_t count = PyList_GET_SIZE(list), sum = 1 + (Py_ssize_t)sizeof(uint32_t);
+    int text = 0;
+    if ((uint64_t)count > UINT32_MAX)
+        return -1;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        Py_ssize_t size = size_at(PyList_GET_ITEM(list, i), DEPTH - 1, &text);
+        if (size < 0 || (text && sum + size > LIST_MOST))
+            return -1;
+        sum += size;
+    }
+    return sum;
 }
 
 Py_ssize_t
 native_size(PyObject *obj)
 {
-    return size_at(obj, DEPTH);
+    int text = 0;
+    return PyList_CheckExact(obj) ? size_of_list(obj) : size_at(obj, DEPTH, &text);
 }
 
 static char *
@@ -100,24 +120,44 @@ write_text(char letter, const char *text, Py_ssize_t bytes, char *to)
 }
 
 static char *
+write_items(PyObject *obj, char *to)
+{
+    PyObject **items = PySequence_Fast_ITEMS(obj);
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(obj);
+    for (Py_ssize_t i = 0; i < count; i++)
+        to = native_write(items[i], to);
+    return to;
+}
+
+static char *
 write_tuple(PyObject *obj, char *to)
 {
     unsigned char count = (unsigned char)PyTuple_GET_SIZE(obj);
-    to = write_number(IS_TUPLE, &count, 1, to);
-    for (Py_ssize_t i = 0; i < count; i++)
-        to = native_write(PyTuple_GET_ITEM(obj, i), to);
-    return to;
+    return write_items(obj, write_number(IS_TUPLE, &count, sizeof(count), to));
+}
+
+static char *
+write_list(PyObject *obj, char *to)
+{
+    uint32_t count = (uint32_t)PyList_GET_SIZE(obj);
+    return write_items(obj, write_number(IS_LIST, &count, sizeof(count), to));
 }
 
 char *
 native_write(PyObject *obj, char *to)
 {
+    if (PyLong_CheckExact(obj)) {
+        long long number = PyLong_AsLongLong(obj);
+        return write_number(IS_INT, &number, sizeof(number), to);
+    }
     if (obj == Py_None)
         return write_letter(IS_NONE, to);
     if (obj == Py_True || obj == Py_False)
         return write_letter(obj == Py_True ? IS_TRUE : IS_FALSE, to);
     if (PyTuple_CheckExact(obj))
         return write_tuple(obj, to);
+    if (PyList_CheckExact(obj))
+        return write_list(obj, to);
     if (PyBytes_CheckExact(obj))
         return write_text(IS_BYTES, PyBytes_AS_STRING(obj), PyBytes_GET_SIZE(obj), to);
     if (PyUnicode_CheckExact(obj)) {
@@ -125,12 +165,8 @@ native_write(PyObject *obj, char *to)
         const char *text = PyUnicode_AsUTF8AndSize(obj, &bytes);
         return write_text(IS_STR, text, bytes, to);
     }
-    if (PyFloat_CheckExact(obj)) {
-        double number = PyFloat_AS_DOUBLE(obj);
-        return write_number(IS_FLOAT, &number, sizeof(number), to);
-    }
-    long long number = PyLong_AsLongLong(obj);
-    return write_number(IS_INT, &number, sizeof(number), to);
+    double number = PyFloat_AS_DOUBLE(obj);
+    return write_number(IS_FLOAT, &number, sizeof(number), to);
 }
 
 /* ---- reading ------------------------------------------------------------------------------------- */
@@ -140,14 +176,19 @@ struct reader {
     const char *end;
 };
 
+static void *
+damaged(void)
+{
+    PyErr_SetString(PyExc_ValueError, "damaged message");
+    return NULL;
+}
+
 /* The next bytes, or NULL with an exception. */
 static const char *
 take(struct reader *r, size_t bytes)
 {
-    if ((size_t)(r->end - r->at) < bytes) {
-        PyErr_SetString(PyExc_ValueError, "damaged message");
-        return NULL;
-    }
+    if ((size_t)(r->end - r->at) < bytes)
+        return damaged();
     const char *taken = r->at;
     r->at += bytes;
     return taken;
@@ -158,7 +199,7 @@ read_bytes(const char *data, Py_ssize_t count)
 {
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, count);
     if (bytes != NULL)
-        codec_copy(PyBytes_AS_STRING(bytes), data, (size_t)count);
+        codec_copy_out(PyBytes_AS_STRING(bytes), data, (size_t)count);
     return bytes;
 }
 
@@ -198,22 +239,44 @@ read_float(struct reader *r)
 
 static PyObject *read_at(struct reader *r, int depth);
 
+/* Read the items of a new tuple or list, which is given up: it, or NULL with an exception. */
+static PyObject *
+fill(struct reader *r, int depth, PyObject *obj)
+{
+    if (obj == NULL)
+        return NULL;
+    PyObject **items = PySequence_Fast_ITEMS(obj);
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(obj);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if ((items[i] = read_at(r, depth)) == NULL) {
+            Py_DECREF(obj);
+            return NULL;
+        }
+    }
+    return obj;
+}
+
 static PyObject *
 read_tuple(struct reader *r, int depth)
 {
-    const char *taken = depth == 0 ? NULL : take(r, 1);
-    Py_ssize_t count = taken == NULL ? 0 : (unsigned char)*taken;
-    PyObject *tuple = taken == NULL ? NULL : PyTuple_New(count);
-    for (Py_ssize_t i = 0; tuple != NULL && i < count; i++) {
-        PyObject *item = read_at(r, depth - 1);
-        if (item == NULL)
-            Py_CLEAR(tuple);
-        else
-            PyTuple_SET_ITEM(tuple, i, item);
-    }
-    if (depth == 0)
-        PyErr_SetString(PyExc_ValueError, "damaged message");
+    const char *taken = depth == 0 ? damaged() : take(r, 1);
+    PyObject *tuple = taken == NULL ? NULL : fill(r, depth - 1, PyTuple_New((unsigned char)*taken));
+    if (tuple != NULL)
+        PyObject_GC_UnTrack(tuple); /* nothing in it refers to anything, as the collector would find out */
     return tuple;
+}
+
+static PyObject *
+read_list(struct reader *r, int depth)
+{
+    uint32_t count;
+    const char *taken = depth != DEPTH ? damaged() : take(r, sizeof(count));
+    if (taken == NULL)
+        return NULL;
+    memcpy(&count, taken, sizeof(count));
+    if (count > (size_t)(r->end - r->at))
+        return damaged();
+    return fill(r, depth - 1, PyList_New((Py_ssize_t)count));
 }
 
 static PyObject *
@@ -237,10 +300,10 @@ read_at(struct reader *r, int depth)
         return read_text(r, read_bytes);
     case IS_TUPLE:
         return read_tuple(r, depth);
+    case IS_LIST:
+        return read_list(r, depth);
     default:
-        if (letter != NULL)
-            PyErr_SetString(PyExc_ValueError, "damaged message");
-        return NULL;
+        return letter == NULL ? NULL : damaged();
     }
 }
 
@@ -249,9 +312,8 @@ native_read(const void *data, Py_ssize_t bytes)
 {
     struct reader r = {.at = data, .end = (const char *)data + bytes};
     PyObject *value = read_at(&r, DEPTH);
-    if (value != NULL && r.at != r.end) {
-        PyErr_SetString(PyExc_ValueError, "damaged message");
-        Py_CLEAR(value);
-    }
-    return value;
+    if (value == NULL || r.at == r.end)
+        return value;
+    Py_DECREF(value);
+    return damaged();
 }

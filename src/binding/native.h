@@ -6,7 +6,10 @@
  *   float                a letter and 8 bytes
  *   str, bytes           a letter, 4 bytes for the length, the UTF-8 or the bytes
  *   tuple of those       a letter, a byte for the length, the items; tuples may be in it, not deeper
+ *   list of those        a letter, 4 bytes for the length, the items; no list is in anything, as it might be there twice
  *
+ * A long list has this form only if there is no text in it: pickle writes what is there many times once. So all of a
+ * list is written with the GIL held: nobody changes it meanwhile.
  * Of exactly these types, for which pickle asks no reducer either. Numbers are in the machine's order: both
  * sides run on one. No letter is the first byte of a pickle (0x80), so contents say what they are. */
 #ifndef FMP_BINDING_NATIVE_H

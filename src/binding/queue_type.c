@@ -36,15 +36,17 @@ stop_listening(QueueObject *self)
 static int
 queue_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"maxsize", "maxbytes", NULL};
+    static char *names[] = {"maxsize", "maxbytes", "buffers", NULL};
     QueueObject *self = (QueueObject *)op;
     Py_ssize_t maxsize = 0, maxbytes = 0;
+    int buffers = CODEC_COPY;
     stop_listening(self);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|nn", names, &maxsize, &maxbytes) ||
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|nni", names, &maxsize, &maxbytes, &buffers) ||
         handle_create(&self->handle, FMP_QUEUE, sizeof(fmp_queue)) < 0)
         return -1;
     int rc = fmp_queue_init(self->handle.arena, queue_of(self), maxsize > 0 ? (uint64_t)maxsize : 0,
                             maxbytes > 0 ? (uint64_t)maxbytes : 0);
+    queue_of(self)->manner = (uint32_t)buffers;
     self->closed = 0;
     if (rc == 0)
         return 0;
@@ -93,7 +95,7 @@ send(QueueObject *self, struct transfer *t, fmp_time until)
         if (rc == 0)
             return t->number;
         if (rc == FMP_TIMEOUT)
-            PyErr_SetNone(state->Full);
+            raise_full(state);
         else
             raise_rc(state, rc);
     }
@@ -116,6 +118,103 @@ queue_put(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *
     Py_RETURN_NONE;
 }
 
+/* ---- sending several at once ------------------------------------------------------------------- */
+
+#define PICKLED_AHEAD 256 /* objects that are pickled before the first of them is sent */
+
+struct convoy_transfer {
+    QueueObject *self;
+    fmp_convoy convoy;
+};
+
+static int
+push_many_blocking(void *arg, fmp_waiter *w)
+{
+    struct convoy_transfer *t = arg;
+    return fmp_queue_push_many(t->self->handle.arena, queue_of(t->self), &t->convoy, w);
+}
+
+/* Pickle the next objects: 1 there may be more, 0 these were the last, -1 with an exception. */
+static int
+load_convoy(QueueObject *self, PyObject *iterator, fmp_convoy *c)
+{
+    while (c->count < PICKLED_AHEAD) {
+        fmp_parcel p;
+        PyObject *obj = PyIter_Next(iterator);
+        if (obj == NULL)
+            return PyErr_Occurred() ? -1 : 0;
+        int rc = codec_pack(self->handle.state, self->handle.arena, NULL, 0, NULL, obj, MESSAGE_OBJECT, &p);
+        Py_DECREF(obj);
+        if (rc < 0)
+            return -1;
+        fmp_convoy_add(self->handle.arena, c, &p);
+    }
+    return 1;
+}
+
+/* Send the convoy; what remains of it is discarded. Adds to *sent what was sent. 0, or -1 with an exception. */
+static int
+send_convoy(struct convoy_transfer *t, fmp_time until, uint64_t *sent)
+{
+    module_state *state = t->self->handle.state;
+    uint64_t count = t->convoy.count;
+    int rc, raised = try_then_wait(push_many_blocking, t, until, &rc);
+    *sent += count - t->convoy.count;
+    fmp_convoy_discard(t->self->handle.arena, &t->convoy);
+    if (raised == 0 && rc == 0)
+        return 0;
+    if (raised == 0 && rc == FMP_TIMEOUT)
+        raise_full_after(state, *sent);
+    else if (raised == 0)
+        raise_rc(state, rc);
+    return -1;
+}
+
+/* The same while an exception is set, which stays, or becomes the context of the one that sending raised. */
+static void
+send_before_raising(struct convoy_transfer *t, fmp_time until, uint64_t *sent)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    if (send_convoy(t, until, sent) == 0) {
+        PyErr_SetRaisedException(error);
+        return;
+    }
+    PyObject *later = PyErr_GetRaisedException();
+    PyException_SetContext(later, error); /* takes the reference over */
+    PyErr_SetRaisedException(later);
+}
+
+static PyObject *
+put_all(QueueObject *self, PyObject *iterator, fmp_time until)
+{
+    struct convoy_transfer t = {.self = self};
+    uint64_t sent = 0;
+    int more;
+    do {
+        more = load_convoy(self, iterator, &t.convoy);
+        if (more < 0)
+            send_before_raising(&t, until, &sent);
+        if (more < 0 || send_convoy(&t, until, &sent) < 0)
+            return NULL;
+    } while (more);
+    return PyLong_FromUnsignedLongLong(sent);
+}
+
+static PyObject *
+queue_put_many(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const args_spec spec = {"put_many", {"iterable", "block", "timeout"}, 1};
+    PyObject *given[3];
+    fmp_time until;
+    if (check_open(self, WRITER) < 0 || args_parse(&spec, args, nargs, kwnames, given) < 0 ||
+        args_block(given[1], given[2], &until) < 0)
+        return NULL;
+    PyObject *iterator = PyObject_GetIter(given[0]);
+    PyObject *result = iterator == NULL ? NULL : put_all(self, iterator, until);
+    Py_XDECREF(iterator);
+    return result;
+}
+
 static PyObject *
 queue_put_bytes(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -127,7 +226,7 @@ queue_put_bytes(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyOb
     if (check_open(self, WRITER) < 0 || args_parse(&spec, args, nargs, kwnames, given) < 0 ||
         args_block(given[1], given[2], &until) < 0 || PyObject_GetBuffer(given[0], &contents, PyBUF_SIMPLE) < 0)
         return NULL;
-    int rc = fmp_queue_prepare(self->handle.arena, (uint64_t)contents.len, 0, MESSAGE_BYTES, &t.parcel);
+    int rc = fmp_queue_prepare(self->handle.arena, (uint64_t)contents.len, FMP_REF_NONE, MESSAGE_BYTES, &t.parcel);
     if (rc == 0)
         codec_copy(t.parcel.data, contents.buf, (size_t)contents.len);
     PyBuffer_Release(&contents);
@@ -155,22 +254,23 @@ calm(QueueObject *self)
 }
 
 static PyObject *
-decode_pickle(module_state *state, const fmp_message *m)
+decode_pickle(QueueObject *self, fmp_message *m)
 {
-    return (m->kind == MESSAGE_OBJECT ? codec_decode : codec_unpickle)(state, m->data, (Py_ssize_t)m->bytes);
+    module_state *state = self->handle.state;
+    if (m->kind == MESSAGE_OBJECT)
+        return codec_decode_message(state, self->handle.arena, m, (int)queue_of(self)->manner);
+    return codec_unpickle(state, m->data, (Py_ssize_t)m->bytes);
 }
 
 static PyObject *
-decode_bytes(module_state *state, const fmp_message *m)
+decode_bytes(QueueObject *self, fmp_message *m)
 {
-    if (m->kind == MESSAGE_OBJECT)
-        return codec_as_pickle(state, m->data, (Py_ssize_t)m->bytes);
-    return PyBytes_FromStringAndSize(m->data, (Py_ssize_t)m->bytes);
+    return codec_open_bytes(self->handle.state, m);
 }
 
 static PyObject *
 receive(QueueObject *self, const args_spec *spec, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-        PyObject *(*decode)(module_state *, const fmp_message *))
+        PyObject *(*decode)(QueueObject *, fmp_message *))
 {
     PyObject *given[2];
     fmp_time until;
@@ -183,13 +283,11 @@ receive(QueueObject *self, const args_spec *spec, PyObject *const *args, Py_ssiz
     if (try_then_wait(take_blocking, &t, until, &rc) < 0)
         return NULL;
     calm(self);
-    if (rc == FMP_TIMEOUT) {
-        PyErr_SetNone(self->handle.state->Empty);
-        return NULL;
-    }
+    if (rc == FMP_TIMEOUT)
+        return raise_empty(self->handle.state);
     if (rc != 0)
         return raise_rc(self->handle.state, rc);
-    PyObject *result = decode(self->handle.state, &t.message);
+    PyObject *result = decode(self, &t.message);
     fmp_message_done(self->handle.arena, &t.message);
     return result;
 }
@@ -206,6 +304,105 @@ queue_get_bytes(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyOb
 {
     static const args_spec spec = {"get_bytes", {"block", "timeout"}, 0};
     return receive(self, &spec, args, nargs, kwnames, decode_bytes);
+}
+
+/* ---- receiving several at once ------------------------------------------------------------------------- */
+
+struct batch_transfer {
+    QueueObject *self;
+    uint64_t most;
+    fmp_batch batch;
+};
+
+static int
+take_many_blocking(void *arg, fmp_waiter *w)
+{
+    struct batch_transfer *t = arg;
+    return fmp_queue_take_many(t->self->handle.arena, queue_of(t->self), w, t->most, &t->batch);
+}
+
+/* Keep the exception that is set in *error, if it is the first. */
+static void
+keep_first(PyObject **error)
+{
+    PyObject *raised = PyErr_GetRaisedException();
+    if (*error == NULL)
+        *error = raised;
+    else
+        Py_DECREF(raised);
+}
+
+/* Add the objects of the batch to the list. The first exception of one that can't be unpickled is *error, later
+ * ones stand in the object's place. */
+static void
+unload_batch(struct batch_transfer *t, PyObject *list, PyObject **error)
+{
+    fmp_arena *a = t->self->handle.arena;
+    for (fmp_message *m; (m = fmp_batch_next(a, &t->batch)) != NULL;) {
+        PyObject *obj = decode_pickle(t->self, m);
+        if (obj == NULL && *error != NULL)
+            obj = PyErr_GetRaisedException();
+        if (obj == NULL || PyList_Append(list, obj) < 0)
+            keep_first(error);
+        Py_XDECREF(obj);
+    }
+}
+
+/* The exception, on which the objects are found. */
+static void
+raise_beside(PyObject *error, PyObject *list)
+{
+    if (PyObject_SetAttrString(error, "got", list) < 0)
+        PyErr_Clear(); /* it has no room for them */
+    PyErr_SetRaisedException(error);
+}
+
+/* Take what is there, up to `most`; wait for the first. A new list, or NULL with an exception. */
+static PyObject *
+take_all(QueueObject *self, uint64_t most, fmp_time until)
+{
+    struct batch_transfer t = {.self = self, .most = most};
+    PyObject *list = PyList_New(0), *error = NULL;
+    int rc = 0, raised = 0;
+    while (list != NULL && rc == 0 && t.most > 0) {
+        raised = try_then_wait(take_many_blocking, &t, until, &rc);
+        if (raised < 0 || rc != 0)
+            break;
+        t.most -= t.batch.count;
+        until = FMP_NOW;
+        unload_batch(&t, list, &error);
+    }
+    if (t.most == most && raised == 0 && list != NULL) {
+        if (rc == FMP_TIMEOUT)
+            raise_empty(self->handle.state);
+        else
+            raise_rc(self->handle.state, rc);
+    }
+    if (error != NULL)
+        raise_beside(error, list);
+    if (PyErr_Occurred())
+        Py_CLEAR(list);
+    return list;
+}
+
+static PyObject *
+queue_get_many(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const args_spec spec = {"get_many", {"max_items", "block", "timeout"}, 1};
+    PyObject *given[3];
+    fmp_time until;
+    if (check_open(self, READER) < 0 || args_parse(&spec, args, nargs, kwnames, given) < 0 ||
+        args_block(given[1], given[2], &until) < 0)
+        return NULL;
+    Py_ssize_t most = PyNumber_AsSsize_t(given[0], NULL);
+    if (most < 1) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "max_items must be at least 1");
+        return NULL;
+    }
+    PyObject *list = take_all(self, (uint64_t)most, until);
+    calm(self);
+    return list;
 }
 
 /* ---- waiting for something to receive ------------------------------------------------------------------ */
@@ -351,6 +548,8 @@ queue_dealloc(PyObject *op)
     handle_dealloc(op);
 }
 
+HANDLE_ATTACH_PLAIN(queue_attach, FMP_QUEUE, sizeof(fmp_queue))
+
 static PyMethodDef methods[] = {
     {"put", (PyCFunction)(void (*)(void))queue_put, METH_FASTCALL | METH_KEYWORDS,
      "put($self, /, obj, block=True, timeout=None)\n--\n\n"
@@ -359,6 +558,16 @@ static PyMethodDef methods[] = {
     {"get", (PyCFunction)(void (*)(void))queue_get, METH_FASTCALL | METH_KEYWORDS,
      "get($self, /, block=True, timeout=None)\n--\n\n"
      "Take the next object. Raises queue.Empty if there is none within `timeout` seconds."},
+    {"put_many", (PyCFunction)(void (*)(void))queue_put_many, METH_FASTCALL | METH_KEYWORDS,
+     "put_many($self, /, iterable, block=True, timeout=None)\n--\n\n"
+     "Put the objects in order, many at a time; return how many they were. If there is not room for all\n"
+     "within `timeout` seconds, those that fit are put, and queue.Full is raised with their number as its\n"
+     "argument. Whatever iterating or pickling raises comes after the objects before it were put."},
+    {"get_many", (PyCFunction)(void (*)(void))queue_get_many, METH_FASTCALL | METH_KEYWORDS,
+     "get_many($self, /, max_items, block=True, timeout=None)\n--\n\n"
+     "Take what is there, up to `max_items` objects, as a list; wait for the first as get() does,\n"
+     "but return an empty list where that raises Empty. An exception of unpickling one has the others in\n"
+     "its attribute `got`."},
     {"put_bytes", (PyCFunction)(void (*)(void))queue_put_bytes, METH_FASTCALL | METH_KEYWORDS,
      "put_bytes($self, /, buf, block=True, timeout=None)\n--\n\n"
      "Send bytes as they are; return the message's number, counted from 1."},
@@ -379,7 +588,7 @@ static PyMethodDef methods[] = {
      "_fileno($self, /)\n--\n\nA descriptor of this process, readable while something is in it."},
     {"_shut", (PyCFunction)queue_shut, METH_VARARGS,
      "_shut($self, reader, writer, /)\n--\n\nThis process gets, or puts, no more."},
-    HANDLE_TRAVEL(handle_reduce, handle_attach_plain),
+    HANDLE_TRAVEL(handle_reduce, queue_attach),
     {NULL, NULL, 0, NULL},
 };
 
@@ -399,7 +608,7 @@ PyType_Spec queue_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .slots =
         (PyType_Slot[]){
-            {Py_tp_doc, "MessageQueue(maxsize=0, maxbytes=0)\n--\n\n"
+            {Py_tp_doc, "MessageQueue(maxsize=0, maxbytes=0, buffers=0)\n--\n\n"
                         "Messages between processes, first in first out for each producer."},
             {Py_tp_new, handle_new},
             {Py_tp_init, queue_init},

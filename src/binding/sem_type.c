@@ -133,6 +133,8 @@ semaphore_repr(PyObject *op)
     return result;
 }
 
+HANDLE_ATTACH_PLAIN(sem_attach, FMP_PLAIN, sizeof(fmp_sem))
+
 static PyMethodDef methods[] = {
     {"acquire", (PyCFunction)(void (*)(void))sem_acquire, METH_FASTCALL | METH_KEYWORDS,
      "acquire($self, /, block=True, timeout=None)\n--\n\n"
@@ -144,7 +146,7 @@ static PyMethodDef methods[] = {
     {"_maxvalue", (PyCFunction)sem_maxvalue, METH_NOARGS, "_maxvalue($self, /)\n--\n\nThe bound of its value."},
     {"__enter__", (PyCFunction)sem_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
     {"__exit__", (PyCFunction)(void (*)(void))sem_exit, METH_FASTCALL, "__exit__($self, /, *exc_info)\n--\n\n"},
-    HANDLE_TRAVEL(handle_reduce, handle_attach_plain),
+    HANDLE_TRAVEL(handle_reduce, sem_attach),
     {NULL, NULL, 0, NULL},
 };
 

@@ -18,9 +18,12 @@
     X(Barrier, barrier_spec)                                                                            \
     X(MessageQueue, queue_spec)                                                                         \
     X(Block, block_spec)                                                                                \
+    X(Loan, loan_spec)                                                                                  \
     X(SynchronizedBase, synchronized_base_spec)                                                         \
     X(Board, board_spec)                                                                                \
+    X(Job, job_spec)                                                                                    \
     X(Child, child_spec)                                                                                \
+    X(PipeEnd, end_spec)                                                                                \
     X(Connection, connection_spec)                                                                      \
     X(SemLock, semlock_spec)
 
@@ -29,7 +32,9 @@
     X(BoundedSemaphore, bounded_semaphore_spec, Semaphore)                                              \
     X(Synchronized, synchronized_spec, SynchronizedBase)                                                \
     X(SynchronizedArray, synchronized_array_spec, SynchronizedBase)                                     \
-    X(SynchronizedString, synchronized_string_spec, SynchronizedArray)
+    X(SynchronizedString, synchronized_string_spec, SynchronizedArray)                                  \
+    X(AwaitedJob, awaited_job_spec, Job)                                                                \
+    X(IteratingJob, iterating_job_spec, Job)
 
 #define STATE_OBJECTS(X)                                                                                \
     X(ProcessError)                                                                                     \
@@ -44,6 +49,9 @@
     X(loads)                                                                                            \
     X(dup_fd)                                                                                           \
     X(spawning)                                                                                         \
+    X(TextIOWrapper)                                                                                    \
+    X(lead)                                                                                             \
+    X(flush)                                                                                            \
     X(current_process)                                                                                  \
     X(typecodes)                                                                                        \
     X(place)
@@ -58,6 +66,7 @@ typedef struct {
 #define X(name) PyObject *name;
     STATE_OBJECTS(X)
 #undef X
+    unsigned long long jobs; /* that were ever made here; a job's number is what it made of this */
 } module_state;
 
 extern struct PyModuleDef fmp_module;
@@ -71,6 +80,9 @@ state_of_type(PyTypeObject *type)
 
 /* The arena, made at first use: NULL with an exception if the system refuses it. */
 fmp_arena *fmp_here(void);
+
+/* For those who wait, without the GIL: the arena, if there is one, may be put in order. */
+void fmp_here_idle(void);
 
 /* Take the arena behind the descriptor for this process's: 0, or -1 with an exception. */
 int fmp_here_attach(int fd, uint32_t owner);

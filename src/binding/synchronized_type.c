@@ -186,6 +186,10 @@ get_buffer(PyObject *op, Py_buffer *view, int flags)
         return obj == NULL ? -1 : PyObject_GetBuffer(obj, view, flags);
     }
     int array = PyObject_TypeCheck(op, self->handle.state->SynchronizedArray);
+    if (!array && flags == PyBUF_SIMPLE) { /* int(value) would take the memory for digits */
+        PyErr_Format(PyExc_TypeError, "'%.200s' is no bytes-like object, memoryview() of it is", Py_TYPE(op)->tp_name);
+        return -1;
+    }
     if (PyBuffer_FillInfo(view, op, self->cells, self->count * self->code->bytes, 0, flags) < 0)
         return -1;
     view->itemsize = self->code->bytes;
@@ -395,14 +399,24 @@ reduce(SynchronizedObject *self, PyObject *Py_UNUSED(ignored))
     return handle_reduce_with(&self->handle, extra);
 }
 
+/* Does the object have all the cells that the ctype tells of? */
 static int
-arrange(SynchronizedObject *self, PyObject *extra)
+check_room(SynchronizedObject *self)
 {
-    PyObject *item, *length, *lock;
-    if (!PyArg_ParseTuple(extra, "(OO)O:_attach", &item, &length, &lock))
+    if ((uint64_t)self->count <= (self->handle.object->bytes - CELLS_AT) / (size_t)self->code->bytes)
+        return 0;
+    PyErr_SetString(PyExc_RuntimeError, "the object is smaller than its type");
+    return -1;
+}
+
+static int
+arrange(SynchronizedObject *self, PyObject *args)
+{
+    PyObject *ticket, *item, *length, *lock;
+    if (!PyArg_ParseTuple(args, "O((OO)O):_attach", &ticket, &item, &length, &lock))
         return -1;
     PyObject *ctype = length == Py_None ? Py_NewRef(item) : PyNumber_Multiply(item, length);
-    int rc = ctype == NULL || describe_cells(self, ctype) < 0 ? -1 : furnish(self, ctype, lock);
+    int rc = ctype == NULL || describe_cells(self, ctype) < 0 || check_room(self) < 0 ? -1 : furnish(self, ctype, lock);
     Py_XDECREF(ctype);
     return rc;
 }
@@ -411,8 +425,8 @@ static PyObject *
 attach(PyTypeObject *type, PyObject *args)
 {
     PyObject *extra;
-    SynchronizedObject *self = (SynchronizedObject *)handle_attach(type, args, &extra);
-    if (self != NULL && arrange(self, extra) < 0)
+    SynchronizedObject *self = (SynchronizedObject *)handle_attach(type, args, FMP_PLAIN, CELLS_AT, &extra);
+    if (self != NULL && arrange(self, args) < 0)
         Py_CLEAR(self);
     return (PyObject *)self;
 }

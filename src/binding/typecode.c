@@ -127,6 +127,31 @@ static const typecode typecodes[] = {
     {"d", sizeof(double), load_double, store_double},
 };
 
+static const char native_order = PY_BIG_ENDIAN ? '>' : '<';
+
+/* May a letter stand for the code's cells, if the size is right? Bytes are what a 'c' is made of. */
+static int
+same_kind(char code, char letter)
+{
+    static const char *const kinds[] = {"bhilqn", "BHILQN"};
+    for (int i = 0; i < 2; i++) {
+        if (strchr(kinds[i], code) != NULL)
+            return strchr(kinds[i], letter) != NULL;
+    }
+    return letter == code || (code == 'c' && letter == 'B');
+}
+
+int
+typecode_matches(const typecode *code, const char *format, Py_ssize_t bytes)
+{
+    if (format == NULL)
+        format = "B";
+    if (*format == '@' || *format == '=' || *format == native_order)
+        format++;
+    return bytes == code->bytes && format[0] != 0 && format[1] == 0 && code->format[0] != 'u' &&
+           same_kind(code->format[0], format[0]);
+}
+
 const typecode *
 typecode_find(Py_UCS4 code)
 {

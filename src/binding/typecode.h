@@ -16,6 +16,9 @@ typedef struct {
     int (*store)(void *cell, PyObject *value); /* false, without an exception: let ctypes do it */
 } typecode;
 
+/* Are a buffer's items, of that format and size, cells of this type? Whole numbers have several letters. */
+int typecode_matches(const typecode *code, const char *format, Py_ssize_t bytes);
+
 /* NULL if there is no such code. */
 const typecode *typecode_find(Py_UCS4 code);
 

@@ -5,10 +5,9 @@
 #include <unistd.h>
 
 static void
-init_local(fmp_arena *a, int fd)
+init_local(fmp_arena *a)
 {
     memset(a, 0, sizeof(*a));
-    a->fd = fd;
     pthread_mutex_init(&a->mapping, NULL);
     pthread_mutex_init(&a->local, NULL);
 }
@@ -17,13 +16,13 @@ int
 fmp_arena_create(fmp_arena *a)
 {
     uint64_t bytes = FMP_WINDOW_COUNT * FMP_WINDOW_BYTES;
-    int fd = fmp_memory_create(&bytes, FMP_WINDOW_BYTES);
-    if (fd < 0)
-        return fd;
-    init_local(a, fd);
+    init_local(a);
+    int rc = fmp_memory_create(&a->memory, &bytes, FMP_WINDOW_BYTES);
+    if (rc < 0)
+        return rc;
     a->window_count = (uint32_t)(bytes >> FMP_WINDOW_SHIFT);
     if (a->window_count <= FMP_FIRST_FREE_WINDOW ||
-        fmp_memory_commit(fd, 0, sizeof(fmp_arena_header)) < 0 || fmp_arena_map_window(a, 0) == NULL) {
+        fmp_memory_commit(&a->memory, 0, sizeof(fmp_arena_header)) < 0 || fmp_arena_map_window(a, 0) == NULL) {
         fmp_arena_detach(a);
         return -ENOMEM;
     }
@@ -42,9 +41,11 @@ int
 fmp_arena_attach(fmp_arena *a, int fd)
 {
     uint64_t bytes = 0;
-    init_local(a, fd);
+    init_local(a);
     a->window_count = 1;
-    if (fmp_memory_size(fd, &bytes) < 0 || bytes < FMP_WINDOW_BYTES) { /* looking into less is fatal */
+    if (fmp_memory_open(&a->memory, fd, &bytes) < 0)
+        return -EBADMSG;
+    if (bytes < FMP_WINDOW_BYTES) { /* looking into less is fatal */
         fmp_arena_detach(a);
         return -EBADMSG;
     }
@@ -72,8 +73,7 @@ fmp_arena_detach(fmp_arena *a)
             fmp_memory_unmap(window, FMP_WINDOW_BYTES);
         atomic_store(&a->windows[i], NULL);
     }
-    fmp_fd_close(a->fd);
-    a->fd = -1;
+    fmp_memory_close(&a->memory);
     pthread_mutex_destroy(&a->mapping);
     pthread_mutex_destroy(&a->local);
 }
@@ -104,12 +104,12 @@ contiguous(fmp_arena *a, uint32_t first, uint32_t count)
 char *
 fmp_arena_map_extent(fmp_arena *a, uint32_t first, uint32_t count)
 {
-    if (first + count > a->window_count)
+    if (count == 0 || count > a->window_count || first > a->window_count - count)
         return NULL;
     pthread_mutex_lock(&a->mapping);
     if (!contiguous(a, first, count)) {
         void *base;
-        int rc = fmp_memory_map(a->fd, first * FMP_WINDOW_BYTES, count * FMP_WINDOW_BYTES, &base);
+        int rc = fmp_memory_map(&a->memory, first * FMP_WINDOW_BYTES, count * FMP_WINDOW_BYTES, &base);
         for (uint32_t i = first; rc == 0 && i < first + count; i++) {
             char *old = fmp_peek(&a->windows[i]);
             if (old != NULL)

@@ -44,7 +44,7 @@
 #define FMP_FIRST_FREE_WINDOW 5
 
 #define FMP_ARENA_MAGIC UINT64_C(0x31414e4552504d46) /* "FMPRENA1" */
-#define FMP_ARENA_LAYOUT 2u                          /* bump when a shared struct changes */
+#define FMP_ARENA_LAYOUT 5u                          /* bump when a shared struct changes */
 
 /* The place of something in the arena; 0 is none. A struct, so that it mixes with no size. */
 typedef struct {
@@ -63,7 +63,7 @@ typedef struct {
 } fmp_arena_header;
 
 typedef struct fmp_arena {
-    int fd;
+    fmp_memory memory;
     uint32_t self;           /* this process's owner id, 0 before it joined (owner.h) */
     uint32_t window_count;   /* of the file */
     pthread_mutex_t mapping; /* who changes windows[] */
@@ -72,6 +72,7 @@ typedef struct fmp_arena {
     uint32_t handles_room;
     uint32_t row_room; /* columns from 0 on of which this process's row has pages (object.h) */
     uint32_t child;    /* owner id reserved for the child of a fork under way (object.h) */
+    fmp_time next_survey; /* when to look for dead children again (object.h) */
     _Atomic(char *) windows[FMP_WINDOW_COUNT];
 } fmp_arena;
 

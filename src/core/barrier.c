@@ -59,6 +59,30 @@ next_generation(fmp_barrier *b, int broken)
     fmp_store(&b->generation, g + 1);
 }
 
+/* Does the last party live, and run the action? */
+static int
+action_goes_on(fmp_arena *a, fmp_barrier *b)
+{
+    return fmp_load(&b->state) == FMP_BARRIER_LEAVING && fmp_owner_alive(a, fmp_load(&b->actor));
+}
+
+static int
+action_was_left(fmp_arena *a, fmp_barrier *b)
+{
+    return fmp_load(&b->state) == FMP_BARRIER_LEAVING && !fmp_owner_alive(a, fmp_load(&b->actor));
+}
+
+/* Break it if the last party was killed while it ran the action. False if not. */
+static int
+break_if_left(fmp_arena *a, fmp_barrier *b)
+{
+    if (!action_was_left(a, b))
+        return 0;
+    enter(a, b);
+    leave(b, action_was_left(a, b) ? FMP_BARRIER_BROKEN : fmp_peek(&b->state));
+    return 1;
+}
+
 int
 fmp_barrier_arrive(fmp_arena *a, fmp_barrier *b, fmp_waiter *w, uint32_t *index, uint32_t *generation)
 {
@@ -69,7 +93,7 @@ fmp_barrier_arrive(fmp_arena *a, fmp_barrier *b, fmp_waiter *w, uint32_t *index,
             break;
         fmp_mutex_unlock(&b->guard);
         int rc = fmp_ec_wait(a, &b->ec, may_enter, b, w);
-        if (rc != 0)
+        if (rc != 0 && !break_if_left(a, b))
             return rc;
     }
     int rc = FMP_BROKEN;
@@ -87,13 +111,6 @@ fmp_barrier_arrive(fmp_arena *a, fmp_barrier *b, fmp_waiter *w, uint32_t *index,
     return rc;
 }
 
-/* The last party lives and runs the action. */
-static int
-action_goes_on(fmp_arena *a, fmp_barrier *b)
-{
-    return fmp_load(&b->state) == FMP_BARRIER_LEAVING && fmp_owner_alive(a, fmp_load(&b->actor));
-}
-
 int
 fmp_barrier_wait(fmp_arena *a, fmp_barrier *b, uint32_t generation, fmp_waiter *w)
 {
@@ -107,8 +124,7 @@ fmp_barrier_wait(fmp_arena *a, fmp_barrier *b, uint32_t generation, fmp_waiter *
         }
     }
     if (rc == FMP_INTR) {
-        if (fmp_peek(&b->state) == FMP_BARRIER_LEAVING && !action_goes_on(a, b))
-            fmp_barrier_break(a, b);
+        break_if_left(a, b);
         return rc;
     }
     enter(a, b);
@@ -132,16 +148,30 @@ fmp_barrier_withdraw(fmp_arena *a, fmp_barrier *b, uint32_t generation)
     fmp_mutex_unlock(&b->guard);
 }
 
+/* The action of that generation is over. Under the guard: it still counts, unless an abort or a reset came first. */
+static int
+action_counts(const fmp_barrier *b, uint32_t generation)
+{
+    return fmp_peek(&b->state) == FMP_BARRIER_LEAVING && fmp_peek(&b->generation) == generation;
+}
+
 void
-fmp_barrier_release(fmp_arena *a, fmp_barrier *b)
+fmp_barrier_release(fmp_arena *a, fmp_barrier *b, uint32_t generation)
 {
     enter(a, b);
     uint32_t state = fmp_peek(&b->state);
-    if (state == FMP_BARRIER_LEAVING) {
+    if (action_counts(b, generation)) {
         next_generation(b, 0);
         state = FMP_BARRIER_FILLING;
     }
-    leave(b, state); /* BROKEN by an abort during the action: it stays so */
+    leave(b, state);
+}
+
+void
+fmp_barrier_fail(fmp_arena *a, fmp_barrier *b, uint32_t generation)
+{
+    enter(a, b);
+    leave(b, action_counts(b, generation) ? FMP_BARRIER_BROKEN : fmp_peek(&b->state));
 }
 
 void

@@ -11,8 +11,8 @@
  * generations which were broken, so that he learns the outcome of his own however late he wakes.
  * A party that is killed never comes: the others' timeouts are the remedy, as in the standard library.
  *
- * One that is killed while it holds the guard, or runs the action, leaves it BROKEN. A deadline counts
- * until all have come: the action may take longer.
+ * One that is killed while it holds the guard, or runs the action, leaves it BROKEN: who waits, or comes, finds
+ * that out. A deadline counts until all have come: the action may take longer.
  *
  * Lives in: arena. All fields change under `guard`. Callers: any thread. */
 #ifndef FMP_BARRIER_H
@@ -34,7 +34,7 @@ typedef struct {
 } fmp_barrier;
 
 /* Come to the barrier: *index is how many came before. FMP_LAST if this is the last party, who then
- * runs the action and calls fmp_barrier_release or fmp_barrier_break. 0: wait with fmp_barrier_wait for
+ * runs the action and calls fmp_barrier_release or fmp_barrier_fail. 0: wait with fmp_barrier_wait for
  * generation *generation. FMP_BROKEN. FMP_TIMEOUT or FMP_INTR before having come, while others leave. */
 int fmp_barrier_arrive(fmp_arena *a, fmp_barrier *b, fmp_waiter *w, uint32_t *index, uint32_t *generation);
 
@@ -45,7 +45,11 @@ int fmp_barrier_wait(fmp_arena *a, fmp_barrier *b, uint32_t generation, fmp_wait
 /* After FMP_INTR: this party doesn't want to wait any more. The others go on waiting. */
 void fmp_barrier_withdraw(fmp_arena *a, fmp_barrier *b, uint32_t generation);
 
-void fmp_barrier_release(fmp_arena *a, fmp_barrier *b);
+/* The action of the generation is over, or failed. In vain if it was broken or reset meanwhile: what others do
+ * since then is their own. */
+void fmp_barrier_release(fmp_arena *a, fmp_barrier *b, uint32_t generation);
+void fmp_barrier_fail(fmp_arena *a, fmp_barrier *b, uint32_t generation);
+
 void fmp_barrier_break(fmp_arena *a, fmp_barrier *b);
 void fmp_barrier_reset(fmp_arena *a, fmp_barrier *b);
 

@@ -36,13 +36,6 @@ has_result(void *arg)
 }
 
 static int
-take_now(fmp_arena *a, fmp_queue *q, fmp_ref receipt, fmp_message *m)
-{
-    fmp_waiter now = FMP_WAITER(FMP_NOW);
-    return fmp_queue_take(a, q, &now, receipt, m);
-}
-
-static int
 master_alive(fmp_arena *a, fmp_board *b, fmp_board_seat *seat)
 {
     fmp_time now = fmp_clock();
@@ -60,8 +53,8 @@ fmp_board_take(fmp_arena *a, fmp_board *b, uint32_t seat, fmp_waiter *w, fmp_mes
         uint32_t stage = atomic_load(&b->stage); /* first: no task comes after it is CLOSED */
         if (stage == FMP_BOARD_ENDED || !master_alive(a, b, &b->seats[seat]))
             return FMP_EOF;
-        int rc = take_now(a, &b->tasks, receipt, m);
-        if (rc != FMP_TIMEOUT)
+        int rc = fmp_queue_take_now(a, &b->tasks, w, receipt, m);
+        if (rc != FMP_EMPTY)
             return rc;
         if (stage == FMP_BOARD_CLOSED)
             return FMP_EOF;
@@ -71,13 +64,32 @@ fmp_board_take(fmp_arena *a, fmp_board *b, uint32_t seat, fmp_waiter *w, fmp_mes
     }
 }
 
+/* B1: whether it is a second one for its task. */
+static int
+is_repeated(fmp_board *b, const fmp_message *m)
+{
+    fmp_answer answer;
+    memcpy(&answer, m->data, sizeof(answer));
+    if (answer.number == 0 || answer.seat >= b->seat_count)
+        return 0;
+    _Atomic uint64_t *answered = &b->seats[answer.seat].answered;
+    if (fmp_peek(answered) == answer.number)
+        return 1;
+    fmp_store(answered, answer.number);
+    return 0;
+}
+
 int
 fmp_board_collect(fmp_arena *a, fmp_board *b, fmp_waiter *w, fmp_message *m)
 {
     for (;;) {
         uint32_t stage = atomic_load(&b->stage);
-        int rc = take_now(a, &b->results, FMP_REF_NONE, m);
-        if (rc != FMP_TIMEOUT)
+        int rc = fmp_queue_take_now(a, &b->results, w, FMP_REF_NONE, m);
+        if (rc == 0 && is_repeated(b, m)) {
+            fmp_message_done(a, m);
+            continue;
+        }
+        if (rc != FMP_EMPTY)
             return rc;
         if (stage == FMP_BOARD_ENDED)
             return FMP_EOF;
@@ -89,19 +101,37 @@ fmp_board_collect(fmp_arena *a, fmp_board *b, fmp_waiter *w, fmp_message *m)
 
 /* ---- adding ----------------------------------------------------------------------------------- */
 
-int
-fmp_board_put(fmp_arena *a, fmp_board *b, fmp_parcel *p, uint64_t *number)
+void
+fmp_board_introduce(fmp_board *b, uint32_t place, uint64_t number, const void *pickle, uint32_t bytes)
 {
-    fmp_waiter w = FMP_WAITER(FMP_FOREVER); /* never used: the queue has no bound */
-    return fmp_queue_push(a, &b->tasks, p, &w, number);
+    fmp_board_place *p = &b->places[place];
+    p->number = number; /* who reads it got a task afterwards: the queue's locks are between */
+    p->bytes = bytes;
+    memcpy(p->pickle, pickle, bytes);
+}
+
+/* The queue has no bound, so this waits for nothing but a lock. */
+static int
+push(fmp_arena *a, fmp_queue *q, fmp_parcel *p)
+{
+    int rc;
+    uint64_t number;
+    fmp_waiter w = FMP_WAITER(FMP_FOREVER);
+    while ((rc = fmp_queue_push(a, q, p, &w, &number)) == FMP_INTR)
+        ;
+    return rc;
+}
+
+int
+fmp_board_put(fmp_arena *a, fmp_board *b, fmp_parcel *p)
+{
+    return push(a, &b->tasks, p);
 }
 
 int
 fmp_board_report(fmp_arena *a, fmp_board *b, fmp_parcel *p, int *ring)
 {
-    uint64_t number;
-    fmp_waiter w = FMP_WAITER(FMP_FOREVER);
-    int rc = fmp_queue_push(a, &b->results, p, &w, &number);
+    int rc = push(a, &b->results, p);
     if (rc == 0)
         *ring = atomic_load(&b->listening) && atomic_exchange(&b->listening, 0);
     return rc;
@@ -110,7 +140,7 @@ fmp_board_report(fmp_arena *a, fmp_board *b, fmp_parcel *p, int *ring)
 void
 fmp_board_done(fmp_board *b, uint32_t seat)
 {
-    fmp_store(&b->seats[seat].running, 0); /* behind the result: a death between the two is told apart */
+    fmp_store(&b->seats[seat].running.number, 0); /* behind the result: B1 */
 }
 
 /* ---- seats ------------------------------------------------------------------------------------- */
@@ -127,18 +157,24 @@ fmp_board_sit(fmp_board *b, int32_t pid, uint32_t *seat)
 }
 
 int
-fmp_board_bury(fmp_arena *a, fmp_board *b, int32_t pid, uint64_t *number)
+fmp_board_bury(fmp_arena *a, fmp_board *b, int32_t pid, fmp_answer *lost)
 {
     for (uint32_t i = 0; i < b->seat_count; i++) {
         fmp_board_seat *seat = &b->seats[i];
         if (fmp_load(&seat->pid) != pid)
             continue;
         fmp_queue_settle(a, &b->tasks); /* takes back a receipt for a task that was not taken (Q6) */
-        *number = atomic_exchange(&seat->running, 0);
-        fmp_store(&seat->pid, 0);
+        *lost = fmp_board_running(b, i);
         return 0;
     }
     return FMP_EMPTY;
+}
+
+void
+fmp_board_vacate(fmp_board *b, uint64_t seat)
+{
+    fmp_store(&b->seats[seat].running.number, 0);
+    fmp_store(&b->seats[seat].pid, 0);
 }
 
 /* ---- the pool's sleep ------------------------------------------------------------------------------ */

@@ -48,6 +48,7 @@ typedef int (*fmp_ready_fn)(void *);
 typedef struct {
     fmp_time until;
     fmp_time slice; /* length of the next sleep */
+    int hasty;      /* `until` is FMP_NOW, and others wait for the caller meanwhile: FMP_BUSY instead of a sleep */
     int spun;       /* spinning was tried already */
     uint64_t since; /* event.h: the state when the waiter came, plus 1 */
 } fmp_waiter;

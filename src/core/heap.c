@@ -8,8 +8,14 @@
 #define HEAD sizeof(fmp_block)
 #define EXTENT_CLASS 255
 #define LARGE FMP_UNIT_BYTES            /* from here on blocks are worth prefaulting and punching */
-#define CACHED_MOST ((uint64_t)64 << 20) /* warm free bytes kept in each class */
 #define PAGE ((uint64_t)4096)
+
+/* What stays warm, see heap.h. */
+#define WARM_LEAST ((uint64_t)32 << 20)
+#define WARM_MORE ((uint64_t)480 << 20)
+#define WARM_IDLE ((uint64_t)16 << 20)
+#define SOON FMP_SECOND          /* pages that are wanted again so soon had better been kept */
+#define LASTING (10 * FMP_SECOND) /* so long the limit stays raised */
 
 _Static_assert(FMP_PLACE_HEAP + sizeof(fmp_heap) <= FMP_PLACE_OBJECTS, "heap overlaps the objects");
 _Static_assert(FMP_PLACE_UNITS + FMP_WINDOW_COUNT * FMP_WINDOW_UNITS <= FMP_PLACE_FREE,
@@ -115,35 +121,41 @@ fmp_heap_retag(fmp_arena *a, fmp_ref ref, uint32_t from, uint32_t to)
     return head != NULL && atomic_compare_exchange_strong(&head->tag, &from, to);
 }
 
+void
+fmp_heap_mark(fmp_arena *a, fmp_ref ref, int marked)
+{
+    head_of(a, ref)->marked = (uint8_t)marked;
+}
+
 /* ---- units ----------------------------------------------------------------------------------------- */
 
 int
 fmp_heap_init(fmp_arena *a)
 {
-    int rc = fmp_memory_commit(a->fd, FMP_PLACE_OWNERS, FMP_PLACE_HEAP + sizeof(fmp_heap) - FMP_PLACE_OWNERS);
+    int rc = fmp_memory_commit(&a->memory, FMP_PLACE_OWNERS, FMP_PLACE_HEAP + sizeof(fmp_heap) - FMP_PLACE_OWNERS);
     if (rc < 0)
         return -ENOMEM;
     fmp_heap *h = fmp_heap_of(a);
     h->next_unit = FMP_PLACE_FREE;
-    h->top_window = FMP_FIRST_FREE_WINDOW;
+    fmp_store(&h->top_window, FMP_FIRST_FREE_WINDOW);
     use_window(h, 0, FMP_WINDOW_OF_UNITS, 0);
     return 0;
 }
 
-static uint8_t *
+static _Atomic uint8_t *
 unit_classes(fmp_arena *a, uint32_t window)
 {
-    return (uint8_t *)fmp_arena_place(a, FMP_PLACE_UNITS) + window * FMP_WINDOW_UNITS;
+    return (_Atomic uint8_t *)fmp_arena_place(a, FMP_PLACE_UNITS) + window * FMP_WINDOW_UNITS;
 }
 
 /* Windows never used before, in a row: the first, or 0. */
 static uint32_t
 new_windows(fmp_arena *a, fmp_heap *h, uint32_t count)
 {
-    if (count > a->window_count - h->top_window)
+    uint32_t first = fmp_peek(&h->top_window);
+    if (count > a->window_count - first)
         return 0;
-    uint32_t first = h->top_window;
-    h->top_window += count;
+    fmp_store(&h->top_window, first + count);
     return first;
 }
 
@@ -160,12 +172,12 @@ cut_units(fmp_arena *a, fmp_heap *h, unsigned c)
         use_window(h, window, FMP_WINDOW_OF_UNITS, 0);
         off = window * FMP_WINDOW_BYTES;
     }
-    if (fmp_memory_commit(a->fd, FMP_PLACE_UNITS + window * FMP_WINDOW_UNITS, FMP_WINDOW_UNITS) < 0 ||
-        fmp_memory_commit(a->fd, off, bytes) < 0)
+    if (fmp_memory_commit(&a->memory, FMP_PLACE_UNITS + window * FMP_WINDOW_UNITS, FMP_WINDOW_UNITS) < 0 ||
+        fmp_memory_commit(&a->memory, off, bytes) < 0)
         return 0;
-    unit_classes(a, window)[(off >> FMP_UNIT_SHIFT) % FMP_WINDOW_UNITS] = (uint8_t)(c + 1);
-    fmp_step();
     h->next_unit = (off + bytes) % FMP_WINDOW_BYTES == 0 ? 0 : off + bytes;
+    fmp_step();
+    fmp_store(&unit_classes(a, window)[(off >> FMP_UNIT_SHIFT) % FMP_WINDOW_UNITS], (uint8_t)(c + 1)); /* H6 */
     return off;
 }
 
@@ -187,6 +199,13 @@ grow(fmp_arena *a, unsigned index, fmp_size_class *c)
 
 /* ---- blocks of the classes -------------------------------------------------------------------------- */
 
+/* The list that a block, which may be on it, belongs to. */
+static uint64_t *
+list_of(fmp_size_class *c, const fmp_block *head)
+{
+    return head->cold ? &c->cold : &c->free;
+}
+
 /* H2: after its last holder died. */
 static void
 repair_class(fmp_arena *a, fmp_size_class *c)
@@ -196,10 +215,11 @@ repair_class(fmp_arena *a, fmp_size_class *c)
     fmp_block *head = fmp_arena_at(a, c->moving);
     if (head == NULL)
         return;
-    if (c->free != c->moving) {
-        head->next = c->free;
+    uint64_t *list = list_of(c, head);
+    if (*list != c->moving) {
+        head->next = *list;
         fmp_step();
-        c->free = c->moving;
+        *list = c->moving;
     }
     fmp_store(&head->tag, FMP_TAG_FREE);
     fmp_step();
@@ -213,33 +233,40 @@ enter_class(fmp_arena *a, fmp_size_class *c)
         repair_class(a, c);
 }
 
-/* Off the list, or off the fresh ones: the block's head; NULL if there is none, rc says why. */
+/* The first block of the list, which has one, off it: its head; NULL if it can't be mapped. */
+static fmp_block *
+pop_free(fmp_arena *a, fmp_size_class *c, uint64_t *list, uint64_t *off)
+{
+    *off = *list;
+    fmp_block *head = fmp_arena_at(a, *off);
+    if (head == NULL)
+        return NULL;
+    c->moving = *off;
+    fmp_step();
+    fmp_store(&head->tag, a->self);
+    fmp_step();
+    *list = head->next;
+    fmp_step();
+    c->moving = 0;
+    return head;
+}
+
+/* A block: the warmest, else a cold one, else off the fresh ones: its head; NULL if there is none, rc says why. */
 static fmp_block *
 pop(fmp_arena *a, unsigned index, fmp_size_class *c, uint64_t *off, int *rc)
 {
-    if (c->free != 0) {
-        *off = c->free;
-        fmp_block *head = fmp_arena_at(a, *off);
-        if (head == NULL)
-            return *rc = -ENOMEM, NULL;
-        c->moving = *off;
-        fmp_step();
-        fmp_store(&head->tag, a->self);
-        fmp_step();
-        c->free = head->next;
-        fmp_step();
-        c->moving = 0;
-        return head;
-    }
+    *rc = -ENOMEM;
+    if (c->free != 0 || c->cold != 0)
+        return pop_free(a, c, c->free != 0 ? &c->free : &c->cold, off);
     uint64_t bytes = class_bytes(index);
     if (c->fresh + bytes > c->fresh_end && (*rc = grow(a, index, c)) < 0)
         return NULL;
     *off = c->fresh;
     fmp_block *head = fmp_arena_at(a, *off);
     if (head == NULL)
-        return *rc = -ENOMEM, NULL;
+        return NULL;
     head->size_class = (uint8_t)index;
-    head->cold = 0;
+    head->cold = head->marked = 0;
     fmp_store(&head->tag, a->self);
     fmp_step();
     c->fresh += bytes; /* H3: now the head counts */
@@ -249,14 +276,46 @@ pop(fmp_arena *a, unsigned index, fmp_size_class *c, uint64_t *off, int *rc)
 static void
 push(fmp_size_class *c, uint64_t off, fmp_block *head)
 {
+    uint64_t *list = list_of(c, head);
     c->moving = off;
     fmp_step();
     fmp_store(&head->tag, FMP_TAG_FREE);
-    head->next = c->free;
+    head->next = *list;
     fmp_step();
-    c->free = off;
+    *list = off;
     fmp_step();
     c->moving = 0;
+}
+
+/* ---- what stays warm ------------------------------------------------------------------------------- */
+
+/* May a block that is being freed keep so many bytes of pages? They are counted then. */
+static int
+keep_warm(fmp_heap *h, uint64_t bytes)
+{
+    if (atomic_fetch_add(&h->warm, bytes) + bytes <= WARM_LEAST + fmp_peek(&h->warm_more))
+        return 1;
+    atomic_fetch_sub(&h->warm, bytes);
+    fmp_time now = fmp_clock();
+    fmp_store(&h->released_at, now);
+    if (now > fmp_load(&h->missed_at) + LASTING)
+        fmp_store(&h->warm_more, 0);
+    return 0;
+}
+
+/* A large block was handed out that had `warm` bytes of pages and has to be given `missing` ones. */
+static void
+count_wanted(fmp_heap *h, uint64_t warm, uint64_t missing)
+{
+    fmp_time now = fmp_clock();
+    fmp_store(&h->wanted_at, now);
+    if (warm != 0)
+        atomic_fetch_sub(&h->warm, warm);
+    if (missing == 0 || now > fmp_load(&h->released_at) + SOON)
+        return;
+    fmp_store(&h->missed_at, now);
+    uint64_t more = fmp_load(&h->warm_more) + missing;
+    fmp_store(&h->warm_more, more < WARM_MORE ? more : WARM_MORE);
 }
 
 /* Pages and page-table entries for a block that lost them. */
@@ -265,27 +324,21 @@ warm_up(fmp_arena *a, fmp_block *head, uint64_t off, uint64_t bytes)
 {
     if (!head->cold)
         return 0;
-    if (fmp_memory_commit(a->fd, off, bytes) < 0)
+    if (fmp_memory_commit(&a->memory, off, bytes) < 0)
         return -ENOMEM;
     fmp_memory_populate(head, bytes);
     head->cold = 0;
     return 0;
 }
 
-/* Give the pages behind the head's own back, if its class keeps enough warm ones. */
+/* Give the pages behind the head's own back. */
 static void
-cool_down(fmp_arena *a, fmp_size_class *c, fmp_block *head, uint64_t off, uint64_t bytes)
+cool_down(fmp_arena *a, fmp_block *head, uint64_t off, uint64_t bytes)
 {
-    if (bytes < LARGE || head->cold)
-        return;
-    if (atomic_fetch_add(&c->cached, bytes) < CACHED_MOST)
-        return;
     uint64_t start = (off + HEAD + PAGE - 1) / PAGE * PAGE, end = (off + bytes) / PAGE * PAGE;
     head->cold = 1; /* before it is: a block that is called cold is warmed up, whatever happened */
     fmp_step();
-    if (fmp_memory_release(a->fd, start, end - start) == 0)
-        atomic_fetch_sub(&c->cached, bytes);
-    else
+    if (fmp_memory_release(&a->memory, start, end - start) < 0)
         head->cold = 0;
 }
 
@@ -293,7 +346,8 @@ static int
 alloc_block(fmp_arena *a, uint64_t bytes, fmp_ref *ref, void **payload)
 {
     unsigned index = class_for(bytes + HEAD);
-    fmp_size_class *c = &fmp_heap_of(a)->classes[index];
+    fmp_heap *h = fmp_heap_of(a);
+    fmp_size_class *c = &h->classes[index];
     uint64_t off = 0;
     int rc = 0;
     enter_class(a, c);
@@ -304,34 +358,68 @@ alloc_block(fmp_arena *a, uint64_t bytes, fmp_ref *ref, void **payload)
         return rc;
     *ref = (fmp_ref){off + HEAD};
     *payload = (char *)head + HEAD;
-    if (class_bytes(index) < LARGE)
+    bytes = class_bytes(index);
+    if (bytes < LARGE)
         return 0;
-    if (!recycled)
-        fmp_memory_populate(head, class_bytes(index));
-    else if (!head->cold)
-        atomic_fetch_sub(&c->cached, class_bytes(index));
-    if ((rc = warm_up(a, head, off, class_bytes(index))) < 0)
+    count_wanted(h, recycled ? bytes : 0, recycled ? 0 : bytes);
+    if (!recycled && !head->cold)
+        fmp_memory_populate(head, bytes); /* it is fresh */
+    if ((rc = warm_up(a, head, off, bytes)) < 0)
         fmp_heap_free(a, *ref);
     return rc;
 }
 
+static void
+free_block(fmp_arena *a, fmp_block *head, uint64_t off)
+{
+    fmp_heap *h = fmp_heap_of(a);
+    fmp_size_class *c = &h->classes[head->size_class];
+    uint64_t bytes = class_bytes(head->size_class);
+    if (bytes >= LARGE && !head->cold && !keep_warm(h, bytes))
+        cool_down(a, head, off, bytes);
+    enter_class(a, c);
+    push(c, off, head);
+    fmp_mutex_unlock(&c->lock);
+}
+
 /* ---- extents ------------------------------------------------------------------------------------------- */
 
-/* The best fitting unused run of windows below the top, else new ones: the first, or 0. */
+/* Bytes that have pages in an unused window, or in one inside of an extent. */
+static uint64_t
+window_warm(fmp_heap *h, uint32_t window)
+{
+    return window_count(h, window) * PAGE;
+}
+
+/* A run of unused windows from this one on: how long it is, up to the top. */
+static uint32_t
+unused_run(fmp_heap *h, uint32_t first)
+{
+    uint32_t run = 0;
+    while (first + run < fmp_peek(&h->top_window) && window_use(h, first + run) == FMP_WINDOW_UNUSED)
+        run++;
+    return run;
+}
+
+/* Where to take so many windows below the top: where most pages are, and of those the shortest run that is long
+ * enough; else new ones. The first, or 0. */
 static uint32_t
 find_windows(fmp_arena *a, fmp_heap *h, uint32_t count)
 {
-    uint32_t best = 0, best_run = UINT32_MAX;
-    for (uint32_t i = FMP_FIRST_FREE_WINDOW, run; i < h->top_window; i += run) {
-        uint32_t use = window_use(h, i);
-        run = use == FMP_WINDOW_EXTENT ? window_count(h, i) : 1;
-        if (use != FMP_WINDOW_UNUSED)
+    uint32_t best = 0, best_run = 0;
+    uint64_t best_warm = 0;
+    for (uint32_t i = FMP_FIRST_FREE_WINDOW, step; i < fmp_peek(&h->top_window); i += step) {
+        uint32_t run = unused_run(h, i);
+        uint64_t warm = 0;
+        step = run != 0 ? run : window_use(h, i) == FMP_WINDOW_EXTENT ? window_count(h, i) : 1;
+        if (run < count)
             continue;
-        while (i + run < h->top_window && window_use(h, i + run) == FMP_WINDOW_UNUSED)
-            run++;
-        if (run >= count && run < best_run) {
+        for (uint32_t k = 0; k < count; k++)
+            warm += window_warm(h, i + k);
+        if (best == 0 || warm > best_warm || (warm == best_warm && run < best_run)) {
             best = i;
             best_run = run;
+            best_warm = warm;
         }
     }
     return best != 0 ? best : new_windows(a, h, count);
@@ -345,17 +433,61 @@ take_windows(fmp_arena *a, uint32_t count, uint32_t *first)
     fmp_block *head = NULL;
     fmp_mutex_enter(a, &h->windows_lock); /* a dead holder leaves nothing to repair */
     *first = find_windows(a, h, count);
-    if (*first != 0 && fmp_memory_commit(a->fd, *first * FMP_WINDOW_BYTES, PAGE) == 0)
+    if (*first != 0 && fmp_memory_commit(&a->memory, *first * FMP_WINDOW_BYTES, PAGE) == 0)
         head = (fmp_block *)fmp_arena_map_extent(a, *first, count);
     if (head != NULL) {
         head->size_class = EXTENT_CLASS;
+        head->marked = 0;
+        head->next = window_warm(h, *first);
         fmp_store(&head->tag, a->self);
-        for (uint32_t i = 1; i < count; i++)
-            use_window(h, *first + i, FMP_WINDOW_UNUSED, 0);
         use_window(h, *first, FMP_WINDOW_EXTENT, count);
     }
     fmp_mutex_unlock(&h->windows_lock);
     return head;
+}
+
+/* Bytes of an extent's window that have pages, and the same to be changed. */
+static uint64_t
+extent_warm(fmp_heap *h, const fmp_block *head, uint32_t first, uint32_t i)
+{
+    return i == 0 ? head->next : window_warm(h, first + i);
+}
+
+static void
+set_extent_warm(fmp_heap *h, fmp_block *head, uint32_t first, uint32_t i, uint64_t bytes)
+{
+    if (i == 0)
+        head->next = bytes;
+    else
+        use_window(h, first + i, FMP_WINDOW_UNUSED, (uint32_t)(bytes / PAGE));
+}
+
+static uint64_t
+sum_extent_warm(fmp_heap *h, const fmp_block *head, uint32_t first, uint32_t count)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < count; i++)
+        sum += extent_warm(h, head, first, i);
+    return sum;
+}
+
+/* Pages and page-table entries for `total` bytes of the extent, where it has none. */
+static int
+warm_extent(fmp_arena *a, fmp_block *head, uint32_t first, uint64_t total)
+{
+    fmp_heap *h = fmp_heap_of(a);
+    for (uint32_t i = 0; i * FMP_WINDOW_BYTES < total; i++) {
+        uint64_t start = i * FMP_WINDOW_BYTES, need = total - start, have = extent_warm(h, head, first, i);
+        if (need > FMP_WINDOW_BYTES)
+            need = FMP_WINDOW_BYTES;
+        if (have >= need)
+            continue;
+        if (fmp_memory_commit(&a->memory, first * FMP_WINDOW_BYTES + start + have, need - have) < 0)
+            return -ENOMEM;
+        fmp_memory_populate((char *)head + start + have, need - have);
+        set_extent_warm(h, head, first, i, need);
+    }
+    return 0;
 }
 
 static int
@@ -363,22 +495,40 @@ alloc_extent(fmp_arena *a, uint64_t bytes, fmp_ref *ref, void **payload)
 {
     if (bytes > (uint64_t)a->window_count * FMP_WINDOW_BYTES)
         return -ENOMEM;
+    fmp_heap *h = fmp_heap_of(a);
     uint64_t total = (bytes + HEAD + PAGE - 1) / PAGE * PAGE;
-    uint32_t first;
-    fmp_block *head = take_windows(a, (uint32_t)((total + FMP_WINDOW_BYTES - 1) >> FMP_WINDOW_SHIFT), &first);
+    uint32_t first, count = (uint32_t)((total + FMP_WINDOW_BYTES - 1) >> FMP_WINDOW_SHIFT);
+    fmp_block *head = take_windows(a, count, &first);
     if (head == NULL)
         return -ENOMEM;
     *ref = (fmp_ref){(first * FMP_WINDOW_BYTES + HEAD) | FMP_REF_EXTENT};
     *payload = (char *)head + HEAD;
-    if (head->next >= total)
-        return 0;
-    if (fmp_memory_commit(a->fd, first * FMP_WINDOW_BYTES, total) < 0) {
+    uint64_t warm = sum_extent_warm(h, head, first, count);
+    count_wanted(h, warm, total > warm ? total - warm : 0);
+    int rc = warm_extent(a, head, first, total);
+    if (rc < 0)
         fmp_heap_free(a, *ref);
-        return -ENOMEM;
-    }
-    fmp_memory_populate(head, total);
-    head->next = total;
-    return 0;
+    return rc;
+}
+
+/* Give the pages behind the first one back. */
+static void
+cool_extent(fmp_arena *a, fmp_block *head, uint32_t first, uint32_t count)
+{
+    fmp_heap *h = fmp_heap_of(a);
+    for (uint32_t i = 0; i < count; i++)
+        set_extent_warm(h, head, first, i, 0); /* before they are: as in cool_down */
+    fmp_step();
+    fmp_memory_release(&a->memory, first * FMP_WINDOW_BYTES + PAGE, count * FMP_WINDOW_BYTES - PAGE);
+}
+
+static void
+return_windows(fmp_arena *a, const fmp_block *head, uint32_t first)
+{
+    fmp_heap *h = fmp_heap_of(a);
+    fmp_mutex_enter(a, &h->windows_lock);
+    use_window(h, first, FMP_WINDOW_UNUSED, (uint32_t)(head->next / PAGE));
+    fmp_mutex_unlock(&h->windows_lock);
 }
 
 /* The head keeps its tag: if this process dies on the way, whoever sweeps up frees the extent again. */
@@ -386,16 +536,70 @@ static void
 free_extent(fmp_arena *a, fmp_block *head, fmp_ref ref)
 {
     fmp_heap *h = fmp_heap_of(a);
-    uint64_t off = block_off(ref);
-    uint32_t first = (uint32_t)(off >> FMP_WINDOW_SHIFT), count = window_count(h, first);
-    if (count > 1) { /* a single window stays warm: the next array is likely to be as large */
-        head->next = 0;
-        fmp_step();
-        fmp_memory_release(a->fd, off + PAGE, count * FMP_WINDOW_BYTES - PAGE);
+    uint32_t first = (uint32_t)(block_off(ref) >> FMP_WINDOW_SHIFT), count = window_count(h, first);
+    if (!keep_warm(h, sum_extent_warm(h, head, first, count)))
+        cool_extent(a, head, first, count);
+    return_windows(a, head, first);
+}
+
+/* ---- giving back what nobody wanted for a while --------------------------------------------------------- */
+
+/* Cool one warm free block of the class down: false if there is none. */
+static int
+trim_class(fmp_arena *a, unsigned index)
+{
+    fmp_heap *h = fmp_heap_of(a);
+    fmp_size_class *c = &h->classes[index];
+    uint64_t off = 0, bytes = class_bytes(index);
+    enter_class(a, c);
+    fmp_block *head = c->free == 0 ? NULL : pop_free(a, c, &c->free, &off);
+    fmp_mutex_unlock(&c->lock);
+    if (head == NULL)
+        return 0;
+    cool_down(a, head, off, bytes);
+    int cold = head->cold;
+    if (cold)
+        atomic_fetch_sub(&h->warm, bytes);
+    enter_class(a, c);
+    push(c, off, head);
+    fmp_mutex_unlock(&c->lock);
+    return cold;
+}
+
+/* The same for the unused window that has most pages. */
+static int
+trim_window(fmp_arena *a)
+{
+    fmp_heap *h = fmp_heap_of(a);
+    uint32_t first;
+    fmp_block *head = take_windows(a, 1, &first);
+    if (head == NULL)
+        return 0;
+    uint64_t warm = head->next;
+    cool_extent(a, head, first, 1);
+    atomic_fetch_sub(&h->warm, warm);
+    return_windows(a, head, first);
+    return warm != 0;
+}
+
+static int
+may_trim(fmp_heap *h)
+{
+    return fmp_load(&h->warm) > WARM_IDLE && fmp_clock() > fmp_load(&h->wanted_at) + SOON;
+}
+
+void
+fmp_heap_idle(fmp_arena *a)
+{
+    fmp_heap *h = fmp_heap_of(a);
+    while (may_trim(h) && trim_window(a))
+        ;
+    for (unsigned index = FMP_HEAP_CLASSES; index-- > class_for(LARGE);) {
+        while (may_trim(h) && trim_class(a, index))
+            ;
     }
-    fmp_mutex_enter(a, &h->windows_lock);
-    use_window(h, first, FMP_WINDOW_UNUSED, 0);
-    fmp_mutex_unlock(&h->windows_lock);
+    if (may_trim(h))
+        atomic_store(&h->warm, 0); /* nothing is left: killed processes had counted twice */
 }
 
 /* ---- what others call ---------------------------------------------------------------------------------- */
@@ -423,19 +627,13 @@ fmp_heap_free(fmp_arena *a, fmp_ref ref)
     fmp_block *head = head_of(a, ref);
     if (head == NULL)
         return; /* never mapped here and can't be: swept when this process ends */
-    assert(fmp_peek(&head->tag) != FMP_TAG_FREE);
+    assert(fmp_peek(&head->tag) != FMP_TAG_FREE && !head->marked);
     fmp_store(&head->tag, a->self);
     if (ref.off & FMP_REF_EXTENT) {
         free_extent(a, head, ref);
         return;
     }
-    unsigned index = head->size_class;
-    fmp_size_class *c = &fmp_heap_of(a)->classes[index];
-    uint64_t off = block_off(ref);
-    cool_down(a, c, head, off, class_bytes(index));
-    enter_class(a, c);
-    push(c, off, head);
-    fmp_mutex_unlock(&c->lock);
+    free_block(a, head, block_off(ref));
 }
 
 /* ---- all blocks -------------------------------------------------------------------------------------- */
@@ -471,10 +669,11 @@ visit_units(fmp_arena *a, uint64_t start, unsigned index, uint32_t tag, visit_fn
 static void
 visit_window(fmp_arena *a, uint32_t window, uint32_t tag, visit_fn visit, void *arg)
 {
-    const uint8_t *classes = unit_classes(a, window);
+    _Atomic uint8_t *classes = unit_classes(a, window);
     for (uint32_t unit = 0; unit < FMP_WINDOW_UNITS; unit++) {
-        if (classes[unit] != 0)
-            visit_units(a, window * FMP_WINDOW_BYTES + unit * FMP_UNIT_BYTES, classes[unit] - 1u, tag, visit, arg);
+        uint32_t class = fmp_load(&classes[unit]);
+        if (class != 0)
+            visit_units(a, window * FMP_WINDOW_BYTES + unit * FMP_UNIT_BYTES, class - 1, tag, visit, arg);
     }
 }
 
@@ -485,14 +684,14 @@ extent_tag(fmp_arena *a, uint32_t window)
 {
     fmp_block head;
     uint64_t off = window * FMP_WINDOW_BYTES;
-    return fmp_memory_read(a->fd, off, &head, HEAD) < 0 ? FMP_TAG_FREE : fmp_peek(&head.tag);
+    return fmp_memory_read(&a->memory, off, &head, HEAD) < 0 ? FMP_TAG_FREE : fmp_peek(&head.tag);
 }
 
 static void
 visit_all(fmp_arena *a, uint32_t tag, visit_fn visit, void *arg)
 {
     fmp_heap *h = fmp_heap_of(a);
-    for (uint32_t window = 0, step; window < h->top_window; window += step) {
+    for (uint32_t window = 0, step; window < fmp_load(&h->top_window); window += step) {
         uint32_t use = window_use(h, window);
         step = use == FMP_WINDOW_EXTENT ? window_count(h, window) : 1;
         fmp_ref extent = {(window * FMP_WINDOW_BYTES + HEAD) | FMP_REF_EXTENT};
@@ -503,18 +702,25 @@ visit_all(fmp_arena *a, uint32_t tag, visit_fn visit, void *arg)
     }
 }
 
+struct sweep {
+    uint32_t dead;
+    fmp_heap_end_fn end;
+};
+
 static void
 free_if_dead(fmp_arena *a, fmp_ref ref, uint64_t bytes, void *arg)
 {
+    const struct sweep *s = arg;
     (void)bytes;
-    if (fmp_heap_retag(a, ref, *(uint32_t *)arg, a->self)) /* H1 */
-        fmp_heap_free(a, ref);
+    if (fmp_heap_retag(a, ref, s->dead, a->self)) /* H1 */
+        (head_of(a, ref)->marked ? s->end : fmp_heap_free)(a, ref);
 }
 
 void
-fmp_heap_sweep(fmp_arena *a, uint32_t dead)
+fmp_heap_sweep(fmp_arena *a, uint32_t dead, fmp_heap_end_fn end)
 {
-    visit_all(a, dead, free_if_dead, &dead);
+    struct sweep s = {dead, end};
+    visit_all(a, dead, free_if_dead, &s);
 }
 
 struct usage {

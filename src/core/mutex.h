@@ -6,7 +6,8 @@
  * A waiter whose slice is over asks whether the holder lives. If not he takes the lock in the dead
  * one's place and is told FMP_OWNER_DEAD: what the lock protects may be half changed, so he repairs it
  * first. FMP_MUTEX_PLAIN locks (the user's Lock) stay with their dead holder, as the standard
- * library's do; anybody may release them.
+ * library's do; anybody may release them. FMP_MUTEX_ROBUST ones (his Lock(robust=True)) remember that they were
+ * taken over, in FMP_MUTEX_RECOVERED, until their holder releases them; nobody else may.
  *
  * Invariants
  *   M1  owner changes 0 -> id and dead id -> id by compare-and-swap only, id -> 0 by its holder (a
@@ -22,13 +23,15 @@
 #include "core/eventcount.h"
 
 #define FMP_MUTEX_PLAIN 1u
+#define FMP_MUTEX_ROBUST 2u
+#define FMP_MUTEX_RECOVERED 4u /* set by who took the dead one's place, cleared by who releases it */
 
 typedef struct {
     _Atomic uint32_t owner;
     fmp_eventcount ec;
     _Atomic uint32_t thread;
     uint32_t depth;
-    uint32_t flags;
+    _Atomic uint32_t flags; /* written when it is made, and by the holder */
 } fmp_mutex;
 
 /* Swap the owner from `from` to this process: true if it was `from`. */
@@ -56,6 +59,16 @@ int fmp_mutex_lock(fmp_arena *a, fmp_mutex *m, fmp_waiter *w);
  * FMP_OWNER_DEAD. */
 int fmp_mutex_enter(fmp_arena *a, fmp_mutex *m);
 
+/* The same within an operation that has a deadline. Since those sections are short it waits for a moment even if
+ * that has passed: FMP_TIMEOUT says that their holder was stopped in the middle. FMP_INTR; FMP_BUSY. */
+int fmp_mutex_enter_slowly(fmp_arena *a, fmp_mutex *m, const fmp_waiter *w);
+
+static inline int
+fmp_mutex_enter_until(fmp_arena *a, fmp_mutex *m, const fmp_waiter *w)
+{
+    return fmp_mutex_trylock(a, m) ? 0 : fmp_mutex_enter_slowly(a, m, w);
+}
+
 /* Give it back: 0, or FMP_FULL if nobody held it. */
 static inline int
 fmp_mutex_unlock(fmp_mutex *m)
@@ -66,6 +79,9 @@ fmp_mutex_unlock(fmp_mutex *m)
     fmp_ec_signal(&m->ec, 1);
     return 0;
 }
+
+/* The same for a robust one: FMP_NOT_OWNER if another process or thread holds it. */
+int fmp_mutex_unlock_robust(fmp_arena *a, fmp_mutex *m);
 
 /* Does the calling thread hold it? */
 static inline int

@@ -6,15 +6,16 @@
 
 #include "core/owner.h"
 
-/* An entry is a ref with the kind in bits 2 and 3 (blocks lie on 16 bytes), or, with LINK, a free one:
+/* An entry is a ref with the kind in bits 56 to 59 (far above the end of the file), or, with LINK, a free one:
  * the next free index + 1 is above. */
 #define LINK UINT64_C(2)
-#define KIND_SHIFT 2
-#define KIND_MASK UINT64_C(12)
+#define KIND_SHIFT 56
+#define KIND_MASK (UINT64_C(15) << KIND_SHIFT)
 #define ROW_PAGE_OBJECTS (4096u * 8)
 #define SURVEY_EVERY (100 * FMP_MILLISECOND) /* it costs some 10 us for each process */
 
 _Static_assert(FMP_PLACE_OBJECTS + sizeof(fmp_object_table) <= FMP_PLACE_UNITS, "objects overlap the units");
+_Static_assert(FMP_KIND_COUNT <= 16, "a kind has four bits in an entry");
 _Static_assert(FMP_OBJECT_MOST / 8 <= FMP_ROW_BYTES, "a row has a bit for each object");
 _Static_assert(FMP_PLACE_ROWS + FMP_OWNER_SLOTS * FMP_ROW_BYTES <= FMP_FIRST_FREE_WINDOW * FMP_WINDOW_BYTES,
                "rows overlap the heap's windows");
@@ -38,7 +39,7 @@ static int
 commit_row(fmp_arena *a, uint32_t slot, uint32_t from, uint32_t end)
 {
     uint64_t off = FMP_PLACE_ROWS + slot * FMP_ROW_BYTES;
-    return fmp_memory_commit(a->fd, off + from / 8, (end - from + 7) / 8);
+    return fmp_memory_commit(&a->memory, off + from / 8, (end - from + 7) / 8);
 }
 
 /* This process's row; NULL if it has none: an outlaw (owner.h) only uses what others hold. */
@@ -73,7 +74,7 @@ static int
 held(fmp_arena *a, const fmp_object *o, uint32_t index)
 {
     uint32_t top = fmp_load(&fmp_owner_table_of(a)->top);
-    if (fmp_load(&o->in_flight) != 0)
+    if (o->in_flight != 0 || o->loose != 0)
         return 1;
     for (uint32_t slot = 0; slot < top; slot++) {
         if (!fmp_owner_holds(a, slot))
@@ -136,14 +137,43 @@ destroy_if_free(fmp_arena *a, fmp_object_table *t, uint32_t index)
     destroying = 0;
 }
 
+/* B5: what was booked is done, perhaps for the second time. What can't be mapped here stays as it is: an object too
+ * long then, and a cargo that is landed in vain. */
+static void
+settle_booking(fmp_arena *a, fmp_booking *b, fmp_object *o)
+{
+    fmp_cargo *c = fmp_heap_at(a, b->cargo);
+    if (o != NULL)
+        o->in_flight = b->in_flight;
+    if (c != NULL)
+        c->count = b->count;
+    fmp_step();
+    b->cargo = FMP_REF_NONE;
+}
+
+/* Object o is in so many messages from now on, and so many tickets of the cargo are in flight. */
+static void
+book(fmp_arena *a, fmp_object_table *t, fmp_object *o, uint32_t in_flight, fmp_ref cargo, uint32_t count)
+{
+    t->booking.index = o->index;
+    t->booking.in_flight = in_flight;
+    t->booking.count = count;
+    fmp_step();
+    t->booking.cargo = cargo;
+    fmp_step();
+    settle_booking(a, &t->booking, o);
+}
+
 /* B3: after the lock's holder died. The list of free entries is made anew. An object that was entered or
  * removed just then may have its maker's or its destroyer's tag: nothing is swept before this. */
 static void
 repair(fmp_arena *a, fmp_object_table *t)
 {
+    if (t->booking.cargo.off != 0)
+        settle_booking(a, &t->booking, object_of(a, fmp_load(&t->entries[t->booking.index])));
     t->free = t->doomed = 0;
     atomic_store(&t->count, 0);
-    for (uint32_t i = t->top; i-- > 0;) {
+    for (uint32_t i = fmp_peek(&t->top); i-- > 0;) {
         uint64_t entry = fmp_load(&t->entries[i]);
         if (!exists(entry)) {
             free_entry(t, i);
@@ -154,7 +184,7 @@ repair(fmp_arena *a, fmp_object_table *t)
         if (o != NULL)
             fmp_heap_tag(a, o->self, FMP_TAG_SHARED);
     }
-    for (uint32_t i = 0; i < t->top; i++) {
+    for (uint32_t i = 0; i < fmp_peek(&t->top); i++) {
         if (exists(fmp_load(&t->entries[i])))
             destroy_if_free(a, t, i);
     }
@@ -223,12 +253,14 @@ take_index(fmp_arena *a, fmp_object_table *t)
         t->free = (uint32_t)(fmp_load(&t->entries[index]) >> 4);
         return index;
     }
-    if (t->top >= FMP_OBJECT_MOST)
+    uint32_t index = fmp_peek(&t->top);
+    if (index >= FMP_OBJECT_MOST)
         return -ENOMEM;
-    uint64_t entry = FMP_PLACE_OBJECTS + offsetof(fmp_object_table, entries) + t->top * 8;
-    if (t->top % 512 == 0 && fmp_memory_commit(a->fd, entry, 512 * 8) < 0)
+    uint64_t entry = FMP_PLACE_OBJECTS + offsetof(fmp_object_table, entries) + index * 8;
+    if (index % 512 == 0 && fmp_memory_commit(&a->memory, entry, 512 * 8) < 0)
         return -ENOMEM;
-    return t->top++;
+    atomic_store_explicit(&t->top, index + 1, memory_order_relaxed);
+    return index;
 }
 
 /* Count one handle more for object index and set its bit in this process's row. The caller holds
@@ -307,7 +339,7 @@ fmp_object_count(fmp_arena *a)
 static fmp_object *
 find(fmp_arena *a, fmp_object_table *t, fmp_ticket ticket)
 {
-    uint64_t entry = ticket.index < t->top ? fmp_load(&t->entries[ticket.index]) : 0;
+    uint64_t entry = ticket.index < fmp_peek(&t->top) ? fmp_load(&t->entries[ticket.index]) : 0;
     fmp_object *o = exists(entry) ? object_of(a, entry) : NULL;
     return o != NULL && o->serial == ticket.serial ? o : NULL;
 }
@@ -342,7 +374,7 @@ fmp_object_settle_in(fmp_arena *a)
     pthread_mutex_lock(&a->local);
     row_word *row = own_row(a);
     enter(a, t);
-    for (uint32_t index = 0; row != NULL && index < t->top; index++) {
+    for (uint32_t index = 0; row != NULL && index < fmp_peek(&t->top); index++) {
         if (index % 64 == 0 && fmp_peek(&row[index / 64]) == 0) {
             index += 63;
             continue;
@@ -356,32 +388,91 @@ fmp_object_settle_in(fmp_arena *a)
     pthread_mutex_unlock(&a->local);
 }
 
-void
-fmp_object_ship(fmp_object *o)
+/* ---- cargo --------------------------------------------------------------------------------------- */
+
+int
+fmp_object_ship(fmp_arena *a, fmp_object *const *objects, uint32_t count, fmp_ref *cargo)
 {
-    atomic_fetch_add(&o->in_flight, 1);
+    fmp_object_table *t = table_of(a);
+    void *payload;
+    *cargo = FMP_REF_NONE;
+    if (count == 0)
+        return 0;
+    if (fmp_heap_alloc(a, sizeof(fmp_cargo) + count * sizeof(fmp_ticket), cargo, &payload) < 0)
+        return -ENOMEM;
+    fmp_cargo *c = payload;
+    c->count = 0;
+    for (uint32_t i = 0; i < count; i++)
+        c->tickets[i] = fmp_object_ticket(objects[i]);
+    fmp_step();
+    fmp_heap_mark(a, *cargo, 1);
+    enter(a, t);
+    for (uint32_t i = 0; i < count; i++)
+        book(a, t, objects[i], objects[i]->in_flight + 1, *cargo, i + 1);
+    fmp_mutex_unlock(&t->lock);
+    return 0;
 }
 
+/* The last of the cargo's tickets that are in flight isn't any more. The caller holds the lock. */
 static void
-land(fmp_arena *a, fmp_object_table *t, fmp_ticket ticket)
+land_one(fmp_arena *a, fmp_object_table *t, fmp_ref cargo, fmp_cargo *c)
 {
-    fmp_object *o = find(a, t, ticket);
-    if (o == NULL || fmp_load(&o->in_flight) == 0)
+    uint32_t count = c->count - 1, index = c->tickets[count].index;
+    fmp_object *o = find(a, t, c->tickets[count]);
+    if (o == NULL) { /* it can't be mapped here, and stays */
+        c->count = count;
         return;
-    atomic_fetch_sub(&o->in_flight, 1);
-    destroy_if_free(a, t, ticket.index);
+    }
+    book(a, t, o, o->in_flight - 1, cargo, count);
+    destroy_if_free(a, t, index);
+}
+
+/* The caller holds the lock, and has the cargo. */
+static void
+land(fmp_arena *a, fmp_ref cargo)
+{
+    fmp_cargo *c = fmp_heap_at(a, cargo);
+    if (c == NULL)
+        return; /* it can't be mapped here: swept when this process ends */
+    while (c->count != 0)
+        land_one(a, table_of(a), cargo, c);
+    fmp_heap_mark(a, cargo, 0);
+    fmp_step();
+    fmp_heap_free(a, cargo);
 }
 
 void
-fmp_object_land(fmp_arena *a, fmp_ticket ticket)
+fmp_object_land(fmp_arena *a, fmp_ref cargo)
 {
     fmp_object_table *t = table_of(a);
     if (destroying) {
-        land(a, t, ticket);
+        land(a, cargo);
         return;
     }
     enter(a, t);
-    land(a, t, ticket);
+    land(a, cargo);
+    fmp_mutex_unlock(&t->lock);
+}
+
+void
+fmp_object_ship_loose(fmp_arena *a, fmp_object *o)
+{
+    fmp_object_table *t = table_of(a);
+    enter(a, t);
+    o->loose++;
+    fmp_mutex_unlock(&t->lock);
+}
+
+void
+fmp_object_land_loose(fmp_arena *a, fmp_ticket ticket)
+{
+    fmp_object_table *t = table_of(a);
+    enter(a, t);
+    fmp_object *o = find(a, t, ticket);
+    if (o != NULL && o->loose != 0) {
+        o->loose--;
+        destroy_if_free(a, t, ticket.index);
+    }
     fmp_mutex_unlock(&t->lock);
 }
 
@@ -394,7 +485,7 @@ clear_row(fmp_arena *a, fmp_object_table *t, uint32_t slot)
     row_word *row = row_of(a, slot);
     if (row == NULL)
         return -ENOMEM;
-    for (uint32_t word = 0; word * 64 < t->top; word++) {
+    for (uint32_t word = 0; word * 64 < fmp_peek(&t->top); word++) {
         uint64_t bits = atomic_exchange(&row[word], 0);
         for (; bits != 0; bits &= bits - 1) {
             uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
@@ -405,16 +496,16 @@ clear_row(fmp_arena *a, fmp_object_table *t, uint32_t slot)
     return 0;
 }
 
-/* Settle every object, then free the blocks that the killed process had in its hands. */
+/* Settle every object, then free the blocks that the killed process had in its hands, and land its cargoes. */
 static void
 sweep_blocks(fmp_arena *a, fmp_object_table *t, uint32_t killed)
 {
-    for (uint32_t i = 0; i < t->top; i++) {
+    for (uint32_t i = 0; i < fmp_peek(&t->top); i++) {
         uint64_t entry = fmp_load(&t->entries[i]);
         if (exists(entry))
             settle(a, entry);
     }
-    fmp_heap_sweep(a, killed);
+    fmp_heap_sweep(a, killed, land);
 }
 
 void
@@ -456,14 +547,17 @@ fmp_object_next_child(uint32_t child)
     next_child = child;
 }
 
-/* The child's row before it exists: it will hold whatever its parent holds, beside what it was given. */
+/* The row of `child`, before it exists or while this process becomes it: it will hold whatever `parent`
+ * holds, beside what it was given. */
 static int
-copy_row(fmp_arena *a, uint32_t child)
+copy_row(fmp_arena *a, uint32_t parent, uint32_t child)
 {
-    uint32_t top = table_of(a)->top;
+    if (parent == FMP_OWNER_OUTLAW)
+        return -ENOMEM;
+    uint32_t top = fmp_peek(&table_of(a)->top); /* as this process saw it: it holds none beyond */
     if (top != 0 && commit_row(a, FMP_OWNER_SLOT(child), 0, top) < 0)
         return -ENOMEM;
-    row_word *from = own_row(a), *to = row_of(a, FMP_OWNER_SLOT(child));
+    row_word *from = row_of(a, FMP_OWNER_SLOT(parent)), *to = row_of(a, FMP_OWNER_SLOT(child));
     if (from == NULL || to == NULL)
         return -ENOMEM;
     for (uint32_t word = 0; word * 64 < top; word++) {
@@ -478,11 +572,10 @@ copy_row(fmp_arena *a, uint32_t child)
 static void
 survey_now_and_then(fmp_arena *a)
 {
-    static fmp_time next;
     fmp_time now = fmp_clock();
-    if (now < next)
+    if (now < a->next_survey)
         return;
-    next = now + SURVEY_EVERY;
+    a->next_survey = now + SURVEY_EVERY;
     fmp_owner_survey(a);
 }
 
@@ -510,6 +603,24 @@ fmp_object_expect(fmp_arena *a, uint32_t *child)
     return rc;
 }
 
+int
+fmp_object_move(fmp_arena *a, uint32_t id)
+{
+    pthread_mutex_lock(&a->local);
+    uint32_t old = a->self;
+    int rc = fmp_owner_adopt(a, id);
+    if (rc == 0) {
+        a->row_room = 0;
+        fmp_step();
+        rc = copy_row(a, old, id); /* what both hold goes with neither */
+        fmp_step();
+        fmp_owner_leave(a, old);
+    }
+    pthread_mutex_unlock(&a->local);
+    fmp_object_sweep(a);
+    return rc;
+}
+
 static void
 prepare(void)
 {
@@ -519,7 +630,7 @@ prepare(void)
     next_child = 0;
     if (a->child == 0 && reserve(a, &a->child) < 0)
         a->child = 0;
-    if (a->child != 0 && copy_row(a, a->child) < 0) {
+    if (a->child != 0 && copy_row(a, a->self, a->child) < 0) {
         fmp_owner_bury(a, a->child);
         a->child = 0;
     }
@@ -550,7 +661,7 @@ in_child(void)
 int
 fmp_object_init(fmp_arena *a)
 {
-    if (fmp_memory_commit(a->fd, FMP_PLACE_OBJECTS, offsetof(fmp_object_table, entries)) < 0)
+    if (fmp_memory_commit(&a->memory, FMP_PLACE_OBJECTS, offsetof(fmp_object_table, entries)) < 0)
         return -ENOMEM;
     return fmp_object_join(a);
 }

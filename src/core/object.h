@@ -10,18 +10,25 @@
  *
  * An object travels in two ways. To a child that is being made, not forked: its bit is set in the row
  * promised to the child, which attaches to it. In a message: `in_flight` counts the messages that carry
- * it, and holds it like a bit does; who receives one attaches first, then lands it. (A process killed
- * between shipping and sending leaves the count too high: the object stays until the program ends.) In
- * both ways it is named by its index and its serial number, which no other object ever has.
+ * it, and holds it like a bit does; who receives one attaches first, then lands what it carries. In both
+ * ways it is named by its index and its serial number, its ticket, which no other object ever has.
+ *
+ * What a message carries is listed in its cargo, a block that belongs to who has the message; if he is
+ * killed, whoever sweeps up lands it. What goes through a stream is nobody's on its way, so the objects are
+ * loose there: counted, and not listed. One in a message that nobody receives stays until the program ends.
  *
  * Invariants
  *   B1  entries[i] names a block, and its kind, exactly while object i exists; a free entry links to the
  *       next one.
- *   B2  A row counts only while its slot is RESERVED, PROMISED or LIVE (owner.h).
+ *   B2  A row counts until its slot is FREE (owner.h), that is until it was swept. Who looks at the rows one after
+ *       the other may pass a child's before its parent's is copied to it, and come to the parent's when that was
+ *       killed: he finds the object there.
  *   B3  Bits are cleared, and objects made and destroyed, under `lock`. Who takes it from a dead holder
  *       destroys whatever nobody holds.
  *   B4  A bit is set in a row only by its process, before that is there by who reserved the slot, and only
  *       of an object that the setter holds, or finds in the table under `lock`.
+ *   B5  `in_flight` of an object is the number of its tickets in cargoes. Both change together, under `lock`:
+ *       `booking` says what they shall be, and is done again after a crash.
  * Around a fork, before: lock arena->local, reserve the child's slot, copy the row. After: unlock; the
  * child takes the slot. fmp_object_fork_* do it, registered for every fork of the process.
  * Lives in: arena, FMP_PLACE_OBJECTS and FMP_PLACE_ROWS. Callers: any thread. */
@@ -38,6 +45,8 @@ typedef enum {
     FMP_CONDITION,
     FMP_QUEUE,
     FMP_BOARD,
+    FMP_LOAN,
+    FMP_CHANNEL,
     FMP_KIND_COUNT
 } fmp_kind;
 
@@ -47,20 +56,43 @@ typedef struct {
     fmp_ref self;
     uint64_t bytes;  /* of the body */
     uint64_t serial; /* from 1 */
-    _Atomic uint32_t in_flight;
+    uint32_t in_flight;   /* B5 */
+    uint32_t loose;       /* in messages of streams */
     uint32_t next_doomed; /* index + 1 of the next one to be destroyed, 0 for none */
-    uint64_t unused;
+    uint32_t unused;
 } fmp_object;
 
 _Static_assert(sizeof(fmp_object) + sizeof(fmp_block) == FMP_CACHELINE, "bodies start on a cache line");
 
+/* What names an object in a message. */
+typedef struct {
+    uint64_t serial;
+    uint32_t index;
+    uint32_t unused;
+} fmp_ticket;
+
+/* What a message carries, in a marked block (heap.h). */
+typedef struct {
+    uint32_t count; /* of the tickets that are in flight: all before it is sent, none when it is landed */
+    uint32_t unused;
+    fmp_ticket tickets[];
+} fmp_cargo;
+
+/* B5 */
+typedef struct {
+    fmp_ref cargo; /* none: nothing is under way */
+    uint32_t count;
+    uint32_t index, in_flight; /* of the object */
+} fmp_booking;
+
 typedef struct {
     fmp_mutex lock;
-    uint32_t top;  /* entries from here on were never used */
+    _Atomic uint32_t top; /* entries from here on were never used */
     uint32_t free; /* the first free entry + 1, 0 for none */
     _Atomic uint32_t count;
     uint32_t doomed; /* the first of those being destroyed + 1: one may bring about the end of others */
     uint64_t serials; /* given out so far */
+    fmp_booking booking;
     _Alignas(FMP_CACHELINE) _Atomic uint64_t entries[FMP_OBJECT_MOST];
 } fmp_object_table;
 
@@ -75,13 +107,6 @@ typedef struct {
 } fmp_kind_ops;
 
 extern const fmp_kind_ops fmp_kinds[FMP_KIND_COUNT];
-
-/* What names an object in a message. */
-typedef struct {
-    uint64_t serial;
-    uint32_t index;
-    uint32_t unused;
-} fmp_ticket;
 
 static inline void *
 fmp_object_body(fmp_object *o)
@@ -117,13 +142,23 @@ int fmp_object_expect(fmp_arena *a, uint32_t *child);
 /* Hold an object, which this process holds, for the child that slot `child` was promised to. -ENOMEM. */
 int fmp_object_give(fmp_arena *a, uint32_t child, fmp_object *o);
 
+/* In a process that was made ahead and has one thread: become the child that the slot was promised to. It keeps
+ * what it holds, beside what the child was given. FMP_NOT_OWNER if nobody waits for the child any more. */
+int fmp_object_move(fmp_arena *a, uint32_t child);
+
 /* In a new child that has attached to what it was given: let go of all that it has no handle for. */
 void fmp_object_settle_in(fmp_arena *a);
 
-/* A message that carries the object, which this process holds, is on its way; it arrived or was dropped.
- * fmp_object_land may be called by a kind's destroy. */
-void fmp_object_ship(fmp_object *o);
-void fmp_object_land(fmp_arena *a, fmp_ticket ticket);
+/* A cargo of these objects, which this process holds, for a message; none for no objects. -ENOMEM. */
+int fmp_object_ship(fmp_arena *a, fmp_object *const *objects, uint32_t count, fmp_ref *cargo);
+
+/* The message arrived or was dropped: the end of its cargo, which is this process's. May be called by a kind's
+ * destroy. */
+void fmp_object_land(fmp_arena *a, fmp_ref cargo);
+
+/* The same for an object on its way through a stream. In vain if it isn't. */
+void fmp_object_ship_loose(fmp_arena *a, fmp_object *o);
+void fmp_object_land_loose(fmp_arena *a, fmp_ticket ticket);
 
 /* Clean up after all processes that are known to be dead. Cheap if there are none. */
 void fmp_object_sweep(fmp_arena *a);

@@ -8,7 +8,7 @@
 
 _Static_assert(FMP_PLACE_OWNERS + sizeof(fmp_owner_table) <= FMP_PLACE_HEAP, "owners overlap the heap");
 
-/* Several threads of a process may spin; its bit in the table stands for all of them. */
+/* Several threads of a process may spin; its bit in the table stands for all of them. Neither orders anything. */
 static _Atomic uint32_t spinning_threads;
 
 static uint64_t
@@ -64,7 +64,7 @@ take_slot(fmp_arena *a, uint32_t parent)
         fmp_store(&s->reserved_at, fmp_clock());
         if (!atomic_compare_exchange_strong(&s->word, &word, word_of(FMP_OWNER_RESERVED, id)))
             continue;
-        s->parent = parent;
+        atomic_store_explicit(&s->parent, parent, memory_order_relaxed);
         raise_top(t, i + 1);
         return id;
     }
@@ -106,12 +106,12 @@ fmp_owner_adopt(fmp_arena *a, uint32_t id)
     uint64_t word = fmp_load(&s->word);
     if (id_of(word) != id || !to_come(state_of(word))) /* O3: it may be another's by now, who wrote its pid there */
         return FMP_NOT_OWNER;
-    s->stamp = fmp_process_stamp();
+    atomic_store_explicit(&s->stamp, fmp_process_stamp(), memory_order_relaxed);
     fmp_store(&s->pid, getpid());
     if (!atomic_compare_exchange_strong(&s->word, &word, word_of(FMP_OWNER_LIVE, id)))
         return FMP_NOT_OWNER;
     a->self = id;
-    atomic_store(&spinning_threads, 0); /* the parent's other threads are not in the child */
+    atomic_store_explicit(&spinning_threads, 0, memory_order_relaxed); /* the parent's others are not in the child */
     return 0;
 }
 
@@ -119,7 +119,7 @@ void
 fmp_owner_outlaw(fmp_arena *a)
 {
     a->self = FMP_OWNER_OUTLAW;
-    atomic_store(&spinning_threads, 0);
+    atomic_store_explicit(&spinning_threads, 0, memory_order_relaxed);
 }
 
 int
@@ -129,7 +129,17 @@ fmp_owner_join(fmp_arena *a)
     return id == 0 ? -EAGAIN : fmp_owner_adopt(a, id);
 }
 
-/* The slot of a process that counts becomes `state`: true if it was one. */
+/* It spins no more, whatever its slot says. */
+static void
+stop_spinning(fmp_arena *a, uint32_t id)
+{
+    uint32_t slot = FMP_OWNER_SLOT(id);
+    _Atomic uint64_t *word = &fmp_owner_table_of(a)->spinning[slot / 64];
+    atomic_fetch_and_explicit(word, ~(UINT64_C(1) << slot % 64), memory_order_relaxed);
+}
+
+/* The slot of a process that counts becomes `state`: true if it was one. If it has ended before, whoever did that
+ * may have been killed before he set `gone`. */
 static int
 end(fmp_arena *a, uint32_t id, uint32_t state)
 {
@@ -137,10 +147,14 @@ end(fmp_arena *a, uint32_t id, uint32_t state)
     fmp_owner_slot *s = slot_of(a, id);
     uint64_t word = fmp_load(&s->word);
     do {
-        if (id_of(word) != id || !counts(state_of(word)))
+        if (id_of(word) != id || state_of(word) == FMP_OWNER_FREE)
             return 0;
+        if (!counts(state_of(word))) {
+            atomic_store(&t->gone, 1);
+            return 0;
+        }
     } while (!atomic_compare_exchange_weak(&s->word, &word, word_of(state, id)));
-    atomic_fetch_and(&t->spinning[FMP_OWNER_SLOT(id) / 64], ~(UINT64_C(1) << FMP_OWNER_SLOT(id) % 64));
+    stop_spinning(a, id);
     atomic_store(&t->gone, 1);
     return 1;
 }
@@ -152,9 +166,9 @@ fmp_owner_bury(fmp_arena *a, uint32_t id)
 }
 
 void
-fmp_owner_leave(fmp_arena *a)
+fmp_owner_leave(fmp_arena *a, uint32_t id)
 {
-    end(a, a->self, FMP_OWNER_LEFT);
+    end(a, id, FMP_OWNER_LEFT);
 }
 
 int
@@ -175,7 +189,7 @@ fmp_owner_alive(fmp_arena *a, uint32_t id)
         return 0;
     switch (state_of(word)) {
     case FMP_OWNER_LIVE:
-        if (id == a->self || fmp_process_alive(fmp_load(&s->pid), s->stamp))
+        if (id == a->self || fmp_process_alive(fmp_load(&s->pid), fmp_peek(&s->stamp)))
             return 1;
         break;
     case FMP_OWNER_RESERVED:
@@ -183,7 +197,7 @@ fmp_owner_alive(fmp_arena *a, uint32_t id)
             return 1;
         break;
     case FMP_OWNER_PROMISED:
-        if (fmp_owner_alive(a, s->parent))
+        if (fmp_owner_alive(a, fmp_peek(&s->parent)))
             return 1;
         break;
     default:
@@ -202,6 +216,8 @@ fmp_owner_survey(fmp_arena *a)
         uint64_t word = fmp_load(&t->slots[i].word);
         if (counts(state_of(word)))
             fmp_owner_alive(a, id_of(word));
+        else
+            fmp_owner_bury(a, id_of(word));
     }
 }
 
@@ -224,8 +240,10 @@ fmp_owner_recycle(fmp_arena *a, uint32_t id)
 {
     fmp_owner_slot *s = slot_of(a, id);
     uint64_t word = fmp_load(&s->word);
-    if (id_of(word) == id && (state_of(word) == FMP_OWNER_GONE || state_of(word) == FMP_OWNER_LEFT))
-        atomic_compare_exchange_strong(&s->word, &word, word_of(FMP_OWNER_FREE, id));
+    if (id_of(word) != id || (state_of(word) != FMP_OWNER_GONE && state_of(word) != FMP_OWNER_LEFT))
+        return;
+    stop_spinning(a, id); /* who buried it may not have come to that */
+    atomic_compare_exchange_strong(&s->word, &word, word_of(FMP_OWNER_FREE, id));
 }
 
 uint32_t
@@ -241,7 +259,7 @@ fmp_owner_count(fmp_arena *a)
 int
 fmp_owner_holds(fmp_arena *a, uint32_t slot)
 {
-    return counts(state_of(fmp_load(&fmp_owner_table_of(a)->slots[slot].word)));
+    return state_of(fmp_load(&fmp_owner_table_of(a)->slots[slot].word)) != FMP_OWNER_FREE;
 }
 
 int
@@ -256,15 +274,14 @@ fmp_owner_spin_begin(fmp_arena *a, uint32_t most)
         count += (uint32_t)__builtin_popcountll(fmp_peek(&t->spinning[i]));
     if (count >= most)
         return 0;
-    if (atomic_fetch_add(&spinning_threads, 1) == 0)
-        atomic_fetch_or(&t->spinning[slot / 64], UINT64_C(1) << slot % 64);
+    if (atomic_fetch_add_explicit(&spinning_threads, 1, memory_order_relaxed) == 0)
+        atomic_fetch_or_explicit(&t->spinning[slot / 64], UINT64_C(1) << slot % 64, memory_order_relaxed);
     return 1;
 }
 
 void
 fmp_owner_spin_end(fmp_arena *a)
 {
-    uint32_t slot = FMP_OWNER_SLOT(a->self);
-    if (atomic_fetch_sub(&spinning_threads, 1) == 1)
-        atomic_fetch_and(&fmp_owner_table_of(a)->spinning[slot / 64], ~(UINT64_C(1) << slot % 64));
+    if (atomic_fetch_sub_explicit(&spinning_threads, 1, memory_order_relaxed) == 1)
+        stop_spinning(a, a->self);
 }

@@ -11,15 +11,17 @@
  *   RESERVED          LIVE by the child; GONE by the parent, if the fork failed; PROMISED
  *   PROMISED          to a new program or to a child of another process: LIVE by that; GONE by who reserved
  *                     it, or with him
- *   LIVE              LEFT by the process itself when it ends in peace; GONE by its parent when it reaps
+ *   LIVE              LEFT by the process itself when it ends in peace or has moved; GONE by its parent when it reaps
  *                     it, or by anybody who finds it dead
  *   LEFT, GONE        FREE with the next generation, by whoever swept up after it (object.h)
  *
  * Invariants
- *   O1  A slot leaves LIVE only if its process will never touch the arena again.
+ *   O1  A slot leaves LIVE only if its process will never touch the arena again, or has moved to another.
  *   O2  A slot becomes FREE only after all it held was given back.
  *   O3  A RESERVED slot whose child never came is GONE after 10 s (user forks that failed): the child
  *       checks that it is still RESERVED when it takes it.
+ *   O4  Who asks about a process may read what its slot says of the next one meanwhile. Then he is told for once
+ *       that it lives, or buries nobody: the word has another id.
  * Lives in: arena, FMP_PLACE_OWNERS. Zero-filled = all FREE. */
 #ifndef FMP_OWNER_H
 #define FMP_OWNER_H
@@ -42,8 +44,8 @@ enum {
 typedef struct {
     _Atomic uint64_t word;  /* state in bits 0..31, id in bits 32..63: they change together */
     _Atomic int32_t pid;    /* written by the owner before LIVE */
-    uint32_t parent;        /* id of who reserved it */
-    uint64_t stamp;         /* written with pid: fmp_process_stamp */
+    _Atomic uint32_t parent; /* id of who reserved it, written before PROMISED */
+    _Atomic uint64_t stamp; /* written with pid: fmp_process_stamp */
     _Atomic fmp_time reserved_at; /* written before RESERVED, by all who try for the slot: never old */
 } fmp_owner_slot;
 
@@ -76,11 +78,13 @@ int fmp_owner_adopt(fmp_arena *a, uint32_t id);
 /* In a child for which there was no slot: it may use what others hold, and make nothing. */
 void fmp_owner_outlaw(fmp_arena *a);
 
-/* The process of this id is dead (or its fork failed). Idempotent; false if it was known. */
+/* The process of this id is dead (or its fork failed). Idempotent; false if it was known: somebody sweeps then, at
+ * the latest. */
 int fmp_owner_bury(fmp_arena *a, uint32_t id);
 
-/* This process is about to end, has no other thread, and is in the middle of nothing. */
-void fmp_owner_leave(fmp_arena *a);
+/* This process is in the middle of nothing and gives up the slot, its only one before it ends, or its former
+ * one. It has no other thread. */
+void fmp_owner_leave(fmp_arena *a, uint32_t id);
 
 /* Does the process of this id live? Marks it GONE if not. Cheap if it is known to be dead, else it
  * asks the system, some microseconds. */
@@ -102,7 +106,7 @@ void fmp_owner_recycle(fmp_arena *a, uint32_t id);
 /* Slots in use (not FREE). */
 uint32_t fmp_owner_count(fmp_arena *a);
 
-/* Is the slot's row of holds one that counts? True for RESERVED, PROMISED and LIVE. */
+/* Is the slot's row of holds one that counts? True unless it's FREE: until it was swept. */
 int fmp_owner_holds(fmp_arena *a, uint32_t slot);
 
 /* May this process begin to spin? Counts it among the spinners if so. */

@@ -20,6 +20,7 @@ enum {
     FMP_EOF,         /* the other side is gone */
     FMP_TOO_LONG,    /* the message does not fit */
     FMP_CUT,         /* the other side went in the middle of a message */
+    FMP_BUSY,        /* somebody else is at it, and the caller is hasty (eventcount.h) */
 };
 
 #endif

@@ -25,29 +25,47 @@ int fmp_futex_wake(_Atomic uint32_t *word, int count);
 
 /* ---- memory.c: one anonymous, sparse, shared file --------------------------------------- */
 
+/* The file as this process has it. A program may close descriptors that aren't its own (who becomes a daemon closes
+ * all), and its number may then mean another file: before each use it is compared, and if it isn't ours any
+ * more, what the descriptor was for is done through the first page of the file, which stays mapped. */
+typedef struct {
+    int fd; /* -1 for none */
+    uint64_t device, inode;
+    void *anchor; /* the file from its beginning, once anything is mapped */
+} fmp_memory;
+
 /* Make a file of up to `*bytes` zero bytes that no other user can open, close-on-exec, its size
- * sealed. Takes less, in steps of `grain`, where a limit forbids so much; *bytes says how much.
- * Returns the descriptor. */
-int fmp_memory_create(uint64_t *bytes, uint64_t grain);
+ * sealed. Takes less, in steps of `grain`, where a limit forbids so much; *bytes says how much. */
+int fmp_memory_create(fmp_memory *m, uint64_t *bytes, uint64_t grain);
 
-/* How large the file of that descriptor is. */
-int fmp_memory_size(int fd, uint64_t *bytes);
+/* The same file by a descriptor that is owned from now on; *bytes says how large it is. */
+int fmp_memory_open(fmp_memory *m, int fd, uint64_t *bytes);
 
-/* Read a range of it without mapping it. */
-int fmp_memory_read(int fd, uint64_t offset, void *to, size_t bytes);
+/* Close the descriptor, if it is still ours. */
+void fmp_memory_close(fmp_memory *m);
 
-/* Map a range of it, shared, writable, left out of core dumps. */
-int fmp_memory_map(int fd, uint64_t offset, size_t bytes, void **address);
+/* The descriptor, for other programs: -EBADF if it is gone. */
+int fmp_memory_descriptor(const fmp_memory *m);
+
+/* Read a range of it without mapping it for good. */
+int fmp_memory_read(const fmp_memory *m, uint64_t offset, void *to, size_t bytes);
+
+/* Map a range of it, in whole pages, shared, writable, left out of core dumps. The first must begin at 0. */
+int fmp_memory_map(fmp_memory *m, uint64_t offset, size_t bytes, void **address);
 void fmp_memory_unmap(void *address, size_t bytes);
 
 /* Give the range real pages, so that no later access can fail: -ENOMEM or -ENOSPC if it can't. */
-int fmp_memory_commit(int fd, uint64_t offset, size_t bytes);
+int fmp_memory_commit(const fmp_memory *m, uint64_t offset, size_t bytes);
 
 /* Enter a committed range into this process's page table in one go. A hint. */
 void fmp_memory_populate(void *address, size_t bytes);
 
+/* Memory of this process alone is about to be filled. If it is fresh, it gets its pages in one go, and huge ones
+ * where the system has them, instead of one by one as they are met. A hint. */
+void fmp_memory_expect(void *address, size_t bytes);
+
 /* Hand the pages of the range back to the system; it reads as zero afterwards. */
-int fmp_memory_release(int fd, uint64_t offset, size_t bytes);
+int fmp_memory_release(const fmp_memory *m, uint64_t offset, size_t bytes);
 
 /* ---- process.c: who lives ----------------------------------------------------------------- */
 
@@ -66,17 +84,37 @@ int fmp_process_open(pid_t pid);
 /* Send a signal to the process of that descriptor; to the one of that id if there are no pidfds. */
 int fmp_process_signal(pid_t pid, int process, int signal);
 
+/* Thread-local variables that are read often lie where no call is needed to find them. The C library keeps room
+ * for a few such of modules that are loaded late; that is known of glibc. */
+#ifdef __GLIBC__
+#define FMP_NEAR __attribute__((tls_model("initial-exec")))
+#else
+#define FMP_NEAR
+#endif
+
+extern FMP_NEAR _Thread_local uint32_t fmp_thread_known; /* the thread's id, 0 before it was asked for */
+uint32_t fmp_thread_ask(void);
+
 /* The calling thread, as the system numbers it: never 0, unique among living threads. */
-uint32_t fmp_thread_id(void);
+static inline uint32_t
+fmp_thread_id(void)
+{
+    return fmp_thread_known != 0 ? fmp_thread_known : fmp_thread_ask();
+}
 
 /* How many threads this process has; 0 if that cannot be told. */
 uint32_t fmp_process_thread_count(void);
 
-/* How many processors this process may use: affinity mask and control group, at least 1. */
-uint32_t fmp_cpu_count(void);
-
 /* Run these around every fork of this process, whoever calls it. */
 int fmp_process_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
+
+/* ---- cpus.c ---------------------------------------------------------------------------------- */
+
+/* How many processors this process may use: affinity mask and control groups, at least 1. Opens some files. */
+uint32_t fmp_cpu_count(void);
+
+/* The processor that this thread runs on, plus 1. It may be on another one by the time this returns. */
+uint32_t fmp_cpu_current(void);
 
 /* ---- fd.c: bytes through descriptors --------------------------------------------------------- */
 
@@ -101,6 +139,20 @@ ssize_t fmp_fd_write(int fd, const void *head, size_t head_bytes, const void *bo
 int fmp_fd_pair(int sockets[2], int duplex);
 
 void fmp_fd_close(int fd);
+
+/* Is the other one of a pair closed by all who had it? 1 or 0. */
+int fmp_fd_hung_up(int fd);
+
+/* Sockets of a pair as each other's doorbells: send the other one a byte that means no more than that; and take
+ * such bytes out of this one, as far as they come first: 1 if something else comes next, 0 if nothing does. */
+#define FMP_FD_RING '\a'
+int fmp_fd_ring(int fd);
+int fmp_fd_silence(int fd);
+
+/* Write on a socket of a pair what it is, for whoever gets the descriptor; once, later ones change nothing. A label is
+ * text of fewer than 70 bytes; `room` is 20 more. Its length when read, 0 if there is none. */
+int fmp_fd_label(int fd, const char *label);
+int fmp_fd_read_label(int fd, char *label, size_t room);
 
 /* ---- doorbell.c: a descriptor that other processes make readable -------------------------------- */
 

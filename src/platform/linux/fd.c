@@ -6,8 +6,13 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "core/result.h"
@@ -100,4 +105,90 @@ void
 fmp_fd_close(int fd)
 {
     close(fd); /* never again on EINTR: Linux has let go of the number by then */
+}
+
+int
+fmp_fd_hung_up(int fd)
+{
+    struct pollfd p = {.fd = fd};
+    if (fd < 0)
+        return -EBADF;
+    if (poll(&p, 1, 0) < 0)
+        return errno == EINTR ? 0 : -errno;
+    return p.revents & POLLNVAL ? -EBADF : (p.revents & (POLLHUP | POLLERR)) != 0;
+}
+
+/* ---- pairs as doorbells -------------------------------------------------------------------------- */
+
+int
+fmp_fd_ring(int fd)
+{
+    const char ring = FMP_FD_RING;
+    if (send(fd, &ring, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1)
+        return 0;
+    return errno == EAGAIN ? 0 : -errno; /* no room: it is readable */
+}
+
+int
+fmp_fd_silence(int fd)
+{
+    char bytes[16];
+    for (;;) {
+        ssize_t rings = 0, n = recv(fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
+        if (n < 0 && errno == ECONNRESET) /* once, if the other one was closed with something in it */
+            continue;
+        if (n < 0 && errno != EAGAIN)
+            return -errno;
+        while (rings < n && bytes[rings] == FMP_FD_RING)
+            rings++;
+        if (rings == 0)
+            return n > 0;
+        if (recv(fd, bytes, (size_t)rings, MSG_DONTWAIT) < 0)
+            return -errno;
+        if (rings == n && n < (ssize_t)sizeof(bytes))
+            return 0;
+    }
+}
+
+/* ---- labels: an abstract address, which a socket of a pair has no other use for: it takes no visitors.
+ * Nobody can take it first, as it ends with a random number. ---------------------------------------- */
+
+#define LABEL "fastmp-end-"
+
+int
+fmp_fd_label(int fd, const char *label)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    uint64_t salt;
+    if (getrandom(&salt, sizeof(salt), 0) != sizeof(salt))
+        return -EAGAIN;
+    int n = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, LABEL "%s.%016llx", label,
+                     (unsigned long long)salt);
+    socklen_t bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
+    if (bind(fd, (struct sockaddr *)&address, bytes) == 0 || errno == EINVAL) /* it has one */
+        return 0;
+    return -errno;
+}
+
+int
+fmp_fd_read_label(int fd, char *label, size_t room)
+{
+    struct sockaddr_un address;
+    socklen_t bytes = sizeof(address);
+    const size_t head = offsetof(struct sockaddr_un, sun_path) + 1, prefix = sizeof(LABEL) - 1;
+    if (getsockname(fd, (struct sockaddr *)&address, &bytes) < 0)
+        return -errno;
+    if (bytes > sizeof(address) || bytes < head + prefix || address.sun_family != AF_UNIX ||
+        address.sun_path[0] != 0 || memcmp(address.sun_path + 1, LABEL, prefix) != 0)
+        return 0;
+    size_t length = bytes - head - prefix;
+    if (length >= room)
+        return 0;
+    memcpy(label, address.sun_path + 1 + prefix, length);
+    label[length] = 0;
+    char *salt = strrchr(label, '.');
+    if (salt == NULL)
+        return 0;
+    *salt = 0;
+    return (int)(salt - label);
 }

@@ -1,10 +1,10 @@
 /* process.c: who lives. The start time in /proc tells a process from a later one with its id. */
 #include "platform/platform.h"
 
+#include "platform/linux/text.h"
+
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,22 +17,6 @@
 #define SYS_pidfd_open 434
 #endif
 
-/* Read a small file of /proc or /sys as a string: its length, or -errno. */
-static ssize_t
-read_text(const char *path, char *text, size_t room)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    ssize_t n = read(fd, text, room - 1);
-    int error = errno;
-    close(fd);
-    if (n < 0)
-        return -error;
-    text[n] = '\0';
-    return n;
-}
-
 /* State and start time of a process: fields 3 and 22 of its stat file, counted from behind the
  * name, which may hold anything. -errno if there is no such file. */
 static int
@@ -40,7 +24,7 @@ read_stat(pid_t pid, char *state, uint64_t *start)
 {
     char path[40], text[1024];
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    ssize_t n = read_text(path, text, sizeof(text));
+    ssize_t n = fmp_text_read(path, text, sizeof(text));
     if (n < 0)
         return (int)n;
     char *field = strrchr(text, ')');
@@ -94,29 +78,27 @@ fmp_process_signal(pid_t pid, int process, int signal)
     return kill(pid, signal) < 0 ? -errno : 0;
 }
 
-static _Thread_local uint32_t thread_id; /* 0 before it was asked for */
+FMP_NEAR _Thread_local uint32_t fmp_thread_known;
 
 static void
-forget_thread_id(void)
+forget_thread(void)
 {
-    thread_id = 0;
+    fmp_thread_known = 0;
 }
 
 static void
 watch_forks(void)
 {
-    pthread_atfork(NULL, NULL, forget_thread_id);
+    pthread_atfork(NULL, NULL, forget_thread);
 }
 
 uint32_t
-fmp_thread_id(void)
+fmp_thread_ask(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    if (thread_id == 0) {
-        pthread_once(&once, watch_forks);
-        thread_id = (uint32_t)syscall(SYS_gettid);
-    }
-    return thread_id;
+    pthread_once(&once, watch_forks);
+    fmp_thread_known = (uint32_t)syscall(SYS_gettid);
+    return fmp_thread_known;
 }
 
 uint32_t
@@ -124,39 +106,6 @@ fmp_process_thread_count(void)
 {
     struct stat st; /* a directory has two links more than folders in it, and each thread is a folder */
     return stat("/proc/self/task", &st) < 0 || st.st_nlink < 3 ? 0 : (uint32_t)st.st_nlink - 2;
-}
-
-/* The quota of the control group in whole processors, rounded up; 0 if there is none. */
-static uint32_t
-quota(void)
-{
-    char text[64];
-    long long limit = 0, period = 0;
-    if (read_text("/sys/fs/cgroup/cpu.max", text, sizeof(text)) > 0) {
-        if (sscanf(text, "%lld %lld", &limit, &period) != 2)
-            return 0;
-    }
-    else if (read_text("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", text, sizeof(text)) > 0) {
-        limit = atoll(text);
-        if (read_text("/sys/fs/cgroup/cpu/cpu.cfs_period_us", text, sizeof(text)) > 0)
-            period = atoll(text);
-    }
-    return limit > 0 && period > 0 ? (uint32_t)((limit + period - 1) / period) : 0;
-}
-
-uint32_t
-fmp_cpu_count(void)
-{
-    cpu_set_t set;
-    uint32_t count = 0;
-    if (sched_getaffinity(0, sizeof(set), &set) == 0)
-        count = (uint32_t)CPU_COUNT(&set);
-    if (count == 0) /* more processors than a cpu_set_t holds */
-        count = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t limit = quota();
-    if (limit != 0 && limit < count)
-        count = limit;
-    return count == 0 ? 1 : count;
 }
 
 int
