@@ -39,22 +39,40 @@ on_alarm(int number)
     abort();
 }
 
-int
-check_main(int argc, char **argv, const check_test *tests, size_t count)
+void
+check_begin(void)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
     signal(SIGALRM, on_alarm);
+}
+
+int
+check_wanted(int argc, char **argv, const char *name)
+{
+    int wanted = argc < 2;
+    for (int k = 1; k < argc; k++)
+        wanted |= strcmp(argv[k], name) == 0;
+    return wanted;
+}
+
+void
+check_watch(const char *name)
+{
+    running = name == NULL ? "" : name;
+    alarm(name == NULL ? 0 : DEADLINE);
+}
+
+int
+check_main(int argc, char **argv, const check_test *tests, size_t count)
+{
+    check_begin();
     for (size_t i = 0; i < count; i++) {
-        int wanted = argc < 2;
-        for (int k = 1; k < argc; k++)
-            wanted |= strcmp(argv[k], tests[i].name) == 0;
-        if (!wanted)
+        if (!check_wanted(argc, argv, tests[i].name))
             continue;
-        running = tests[i].name;
-        alarm(DEADLINE);
+        check_watch(tests[i].name);
         tests[i].run();
-        alarm(0);
-        printf("ok %s\n", running);
+        check_watch(NULL);
+        printf("ok %s\n", tests[i].name);
     }
     return 0;
 }
@@ -89,6 +107,44 @@ check_arena(void)
     CHECK_EQ(fmp_object_init(&arena), 0);
     arena_made = 1;
     return &arena;
+}
+
+fmp_arena *
+check_current(void)
+{
+    return &arena;
+}
+
+void *
+check_object(fmp_kind kind, uint64_t bytes)
+{
+    fmp_object *o;
+    CHECK_EQ(fmp_object_create(&arena, kind, bytes, &o), 0);
+    return fmp_object_body(o);
+}
+
+#define TWIN_WINDOWS 9 /* those of the tables, and some of the heap */
+
+void
+check_twin(fmp_arena *twin)
+{
+    memset(twin, 0, sizeof(*twin));
+    twin->memory = arena.memory;
+    twin->window_count = arena.window_count;
+    pthread_mutex_init(&twin->mapping, NULL);
+    pthread_mutex_init(&twin->local, NULL);
+    for (uint32_t i = 0; i < TWIN_WINDOWS; i++)
+        atomic_store(&twin->windows[i], fmp_arena_at(&arena, i * FMP_WINDOW_BYTES));
+    CHECK_EQ(fmp_owner_join(twin), 0);
+}
+
+void
+check_twin_end(fmp_arena *twin)
+{
+    fmp_owner_leave(twin, twin->self);
+    free(twin->handles);
+    pthread_mutex_destroy(&twin->mapping);
+    pthread_mutex_destroy(&twin->local);
 }
 
 void *
@@ -176,6 +232,26 @@ check_join(pid_t pid)
     CHECK_EQ(status, 0);
 }
 
+static void *
+argument(void *arg, int i, size_t step)
+{
+    return (void *)((uintptr_t)arg + (uintptr_t)i * step);
+}
+
+void
+check_forks(pid_t *pids, int count, void (*body)(void *), void *arg, size_t step)
+{
+    for (int i = 0; i < count; i++)
+        pids[i] = check_fork(body, argument(arg, i, step), NULL);
+}
+
+void
+check_join_all(const pid_t *pids, int count)
+{
+    for (int i = 0; i < count; i++)
+        check_join(pids[i]);
+}
+
 void
 check_kill(pid_t pid)
 {
@@ -221,6 +297,20 @@ void
 check_finish(pthread_t thread)
 {
     CHECK_EQ(pthread_join(thread, NULL), 0);
+}
+
+void
+check_threads(pthread_t *threads, int count, void (*body)(void *), void *arg, size_t step)
+{
+    for (int i = 0; i < count; i++)
+        threads[i] = check_thread(body, argument(arg, i, step));
+}
+
+void
+check_finish_all(const pthread_t *threads, int count)
+{
+    for (int i = 0; i < count; i++)
+        check_finish(threads[i]);
 }
 
 uint32_t

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "core/arena.h"
+#include "core/eventcount.h"
 #include "core/heap.h"
 #include "core/object.h"
 #include "core/owner.h"
@@ -49,12 +50,39 @@ typedef struct {
             sched_yield(); \
     } while (0)
 
+/* What a call that waits returns in the end, however often a signal interrupts it; `w` in it is its waiter. */
+#define WAIT(until, call)                      \
+    __extension__({                            \
+        fmp_waiter w = FMP_WAITER(until);      \
+        int outcome;                           \
+        while ((outcome = (call)) == FMP_INTR) \
+            ;                                  \
+        outcome;                               \
+    })
+
 int check_main(int argc, char **argv, const check_test *tests, size_t count);
+
+/* For other harnesses: once, at first; is this test asked for; it begins now, and the watchdog with it (NULL: it
+ * has ended). */
+void check_begin(void);
+int check_wanted(int argc, char **argv, const char *name);
+void check_watch(const char *name);
 _Noreturn void check_fail(const char *file, int line, const char *what);
 void check_equal(const char *file, int line, const char *what, int64_t got, int64_t want);
 
 /* A new arena, complete, which this process has joined; the last one is gone then. */
 fmp_arena *check_arena(void);
+
+/* That arena. */
+fmp_arena *check_current(void);
+
+/* The body of a new object in it. */
+void *check_object(fmp_kind kind, uint64_t bytes);
+
+/* Another process on that arena, for a thread that stands in for it: with a slot, handles and locks of its own. It
+ * sees the arena where this process does, which the thread sanitizer needs. Its end lets go of nothing. */
+void check_twin(fmp_arena *twin);
+void check_twin_end(fmp_arena *twin);
 
 /* Zeroed memory that children share. */
 void *check_shared(size_t bytes);
@@ -64,6 +92,11 @@ pid_t check_fork(void (*body)(void *), void *arg, uint32_t *id);
 
 /* The child ended well. */
 void check_join(pid_t pid);
+
+/* The same for several at once: the i-th, from 0 on, runs body(arg + i * step). So with a step of 0 all have the same
+ * argument, and with 1 a number each. */
+void check_forks(pid_t *pids, int count, void (*body)(void *), void *arg, size_t step);
+void check_join_all(const pid_t *pids, int count);
 
 /* The same, and the child is killed after up to `most` nanoseconds, whatever it does then. */
 pid_t check_fork_doomed(void (*body)(void *), void *arg, uint32_t *id, uint32_t *random, uint32_t most);
@@ -79,6 +112,10 @@ void check_slay(pid_t pid, uint32_t id);
 /* Run body(arg) in a thread; end of it. */
 pthread_t check_thread(void (*body)(void *), void *arg);
 void check_finish(pthread_t thread);
+
+/* The same for several at once, as with children. */
+void check_threads(pthread_t *threads, int count, void (*body)(void *), void *arg, size_t step);
+void check_finish_all(const pthread_t *threads, int count);
 
 /* The id of a process that is known to be dead. */
 uint32_t check_dead(void);
@@ -105,6 +142,7 @@ extern struct fake_futex {
     _Atomic uint32_t wakes;
     _Atomic uint32_t last_count; /* of the last wake */
     _Atomic int unsliced;      /* sleeps have no deadline: a wake-up that is lost is a hang */
+    int hasty;                 /* sleeps take a tenth of a millisecond at the most */
     int scripted;              /* calls don't reach the system: */
     int outcome;               /* a wait returns this, */
     int woken;                 /* a wake returns this */

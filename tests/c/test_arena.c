@@ -15,17 +15,17 @@ a_new_arena_says_what_it_is(void)
     CHECK_EQ(h->layout, FMP_ARENA_LAYOUT);
     CHECK_EQ(h->pointer_bytes, sizeof(void *));
     CHECK_EQ(h->bytes, one.window_count * FMP_WINDOW_BYTES);
-    CHECK_EQ(fcntl(one.fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
-    CHECK(fcntl(one.fd, F_GET_SEALS) & F_SEAL_SHRINK);
+    CHECK_EQ(fcntl(one.memory.fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+    CHECK(fcntl(one.memory.fd, F_GET_SEALS) & F_SEAL_SHRINK);
     fmp_arena_detach(&one);
-    CHECK_EQ(one.fd, -1);
+    CHECK_EQ(one.memory.fd, -1);
 }
 
 static void
 two_views_show_the_same(void)
 {
     CHECK_EQ(fmp_arena_create(&one), 0);
-    CHECK_EQ(fmp_arena_attach(&other, dup(one.fd)), 0);
+    CHECK_EQ(fmp_arena_attach(&other, dup(one.memory.fd)), 0);
     CHECK_EQ(other.window_count, one.window_count);
     for (uint64_t window = 5; window < 9; window++) {
         uint64_t off = window * FMP_WINDOW_BYTES + 4096 * window;
@@ -66,6 +66,8 @@ extents_lie_in_one_piece(void)
     CHECK(fmp_arena_map_extent(&one, 5, 4) == base);
     CHECK(fmp_arena_map_extent(&one, 6, 2) == base + FMP_WINDOW_BYTES);
     CHECK(fmp_arena_map_extent(&one, one.window_count - 1, 2) == NULL);
+    CHECK(fmp_arena_map_extent(&one, UINT32_MAX, 2) == NULL);
+    CHECK(fmp_arena_map_extent(&one, 1, UINT32_MAX) == NULL);
     fmp_arena_detach(&one);
 }
 
@@ -73,19 +75,22 @@ static void
 look_into_all(void *unused)
 {
     (void)unused;
-    for (uint32_t i = 5; i < 69; i++)
-        CHECK(fmp_arena_at(&one, i * FMP_WINDOW_BYTES) != NULL);
+    for (uint32_t i = 5; i < 69; i++) {
+        const volatile char *window = fmp_arena_at(&one, i * FMP_WINDOW_BYTES);
+        CHECK(window != NULL);
+        CHECK_EQ(window[0], 0);
+    }
 }
 
 static void
 threads_map_the_same_window_once(void)
 {
     CHECK_EQ(fmp_arena_create(&one), 0);
+    for (uint32_t i = 5; i < 69; i++)
+        CHECK_EQ(fmp_memory_commit(&one.memory, i * FMP_WINDOW_BYTES, 1), 0);
     pthread_t threads[4];
-    for (int i = 0; i < 4; i++)
-        threads[i] = check_thread(look_into_all, NULL);
-    for (int i = 0; i < 4; i++)
-        check_finish(threads[i]);
+    check_threads(threads, 4, look_into_all, NULL, 0);
+    check_finish_all(threads, 4);
     fmp_arena_detach(&one);
 }
 

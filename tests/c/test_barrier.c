@@ -64,7 +64,7 @@ the_last_lets_all_go(void)
         check_state(FMP_BARRIER_LEAVING, 3, g); /* the action runs */
         struct visit early;
         CHECK_EQ(arrive(&early), FMP_TIMEOUT);
-        fmp_barrier_release(a, b);
+        fmp_barrier_release(a, b, g);
         CHECK_EQ(wait_until(&v[1], FMP_NOW), 0);
         CHECK_EQ(wait_until(&v[0], FMP_FOREVER), 0);
     }
@@ -77,7 +77,7 @@ one_party_is_the_last(void)
     begin(1);
     struct visit v;
     CHECK_EQ(arrive(&v), FMP_LAST);
-    fmp_barrier_release(a, b);
+    fmp_barrier_release(a, b, v.generation);
     check_state(FMP_BARRIER_FILLING, 0, 1);
 }
 
@@ -111,9 +111,9 @@ an_abort_breaks_it(void)
     fmp_barrier_reset(a, b);
     CHECK_EQ(arrive(&v[0]), 0);
     CHECK_EQ(arrive(&v[1]), FMP_LAST);
-    fmp_barrier_break(a, b); /* the action failed, or somebody aborted meanwhile */
+    fmp_barrier_fail(a, b, v[1].generation);
     CHECK_EQ(wait_until(&v[0], FMP_FOREVER), FMP_BROKEN);
-    fmp_barrier_release(a, b); /* too late */
+    fmp_barrier_release(a, b, v[1].generation); /* too late */
     CHECK_EQ(b->state, FMP_BARRIER_BROKEN);
 }
 
@@ -130,8 +130,24 @@ a_reset_breaks_it_for_who_waits(void)
     CHECK_EQ(arrive(&v[1]), 0);
     CHECK_EQ(wait_until(&v[0], FMP_FOREVER), FMP_BROKEN);
     CHECK_EQ(arrive(&v[0]), FMP_LAST);
-    fmp_barrier_release(a, b);
+    fmp_barrier_release(a, b, v[0].generation);
     CHECK_EQ(wait_until(&v[1], FMP_FOREVER), 0);
+}
+
+/* It may run on while the others meet anew. */
+static void
+an_action_that_a_reset_overtook_ends_nothing(void)
+{
+    begin(1);
+    struct visit v[2];
+    CHECK_EQ(arrive(&v[0]), FMP_LAST);
+    fmp_barrier_reset(a, b);
+    CHECK_EQ(arrive(&v[1]), FMP_LAST);
+    fmp_barrier_release(a, b, v[0].generation);
+    fmp_barrier_fail(a, b, v[0].generation);
+    check_state(FMP_BARRIER_LEAVING, 1, 1);
+    fmp_barrier_release(a, b, v[1].generation);
+    check_state(FMP_BARRIER_FILLING, 0, 2);
 }
 
 static void
@@ -146,7 +162,7 @@ who_withdraws_does_not_count(void)
     CHECK_EQ(arrive(&v[2]), FMP_LAST);
     fmp_barrier_withdraw(a, b, v[1].generation); /* all came: too late */
     check_state(FMP_BARRIER_LEAVING, 2, 0);
-    fmp_barrier_release(a, b);
+    fmp_barrier_release(a, b, v[2].generation);
     fmp_barrier_withdraw(a, b, v[1].generation);
     check_state(FMP_BARRIER_FILLING, 0, 1);
 }
@@ -164,7 +180,7 @@ an_interrupted_wait_goes_on(void)
     CHECK_EQ(fmp_barrier_wait(a, b, v[0].generation, &w), FMP_INTR);
     check_state(FMP_BARRIER_FILLING, 1, 0);
     CHECK_EQ(arrive(&v[1]), FMP_LAST);
-    fmp_barrier_release(a, b);
+    fmp_barrier_release(a, b, v[1].generation);
     CHECK_EQ(fmp_barrier_wait(a, b, v[0].generation, &w), 0);
     memset(&fake_futex, 0, sizeof(fake_futex));
 }
@@ -195,7 +211,7 @@ the_last_comes_now(_Atomic uint32_t *word)
     fake_futex.on_wake = NULL;
     other_came = arrive(&other);
     if (other_came == FMP_LAST)
-        fmp_barrier_release(a, b);
+        fmp_barrier_release(a, b, other.generation);
 }
 
 /* A deadline passes, and the last party comes as soon as the guard is free: both are told the same. */
@@ -221,32 +237,33 @@ a_deadline_and_the_last_party_meet(void)
 #define ROUNDS 1500
 
 static struct {
-    _Atomic uint32_t came[ROUNDS], lasts[ROUNDS], indices[ROUNDS];
+    uint32_t came[2][PARTIES]; /* of every other round; not atomic: the barrier is between who writes and who reads */
+    _Atomic uint32_t lasts[ROUNDS], indices[ROUNDS];
 } *book;
 
 static void
-meet(void *unused)
+meet(void *party)
 {
-    (void)unused;
     for (uint32_t r = 0; r < ROUNDS; r++) {
         struct visit v;
         fmp_waiter w = FMP_WAITER(FMP_FOREVER);
         int rc;
-        atomic_fetch_add(&book->came[r], 1);
+        book->came[r % 2][(uintptr_t)party] = r + 1;
         while ((rc = fmp_barrier_arrive(a, b, &w, &v.index, &v.generation)) == FMP_INTR)
             ;
         CHECK_EQ(v.generation, r);
-        atomic_fetch_or(&book->indices[r], 1u << v.index);
+        atomic_fetch_or_explicit(&book->indices[r], 1u << v.index, memory_order_relaxed);
         if (rc == FMP_LAST) {
-            CHECK_EQ(atomic_fetch_add(&book->lasts[r], 1), 0);
-            fmp_barrier_release(a, b);
+            CHECK_EQ(atomic_fetch_add_explicit(&book->lasts[r], 1, memory_order_relaxed), 0);
+            fmp_barrier_release(a, b, v.generation);
         }
         else {
             CHECK_EQ(rc, 0);
             CHECK_EQ(wait_until(&v, FMP_FOREVER), 0);
         }
-        CHECK_EQ(fmp_load(&book->came[r]), PARTIES); /* nobody goes on before all came */
-        CHECK_EQ(fmp_load(&book->lasts[r]), 1);
+        CHECK_EQ(fmp_peek(&book->lasts[r]), 1);
+        for (int i = 0; i < PARTIES; i++)
+            CHECK_EQ(book->came[r % 2][i], r + 1); /* nobody goes on before all came */
     }
 }
 
@@ -265,10 +282,8 @@ threads_meet(void)
     book = check_shared(sizeof(*book));
     fake_futex.unsliced = 1;
     pthread_t threads[PARTIES];
-    for (int i = 0; i < PARTIES; i++)
-        threads[i] = check_thread(meet, NULL);
-    for (int i = 0; i < PARTIES; i++)
-        check_finish(threads[i]);
+    check_threads(threads, PARTIES, meet, NULL, 1);
+    check_finish_all(threads, PARTIES);
     fake_futex.unsliced = 0;
     check_book();
 }
@@ -280,10 +295,8 @@ processes_meet(void)
     book = check_shared(sizeof(*book));
     fake_futex.unsliced = 1;
     pid_t pids[PARTIES];
-    for (int i = 0; i < PARTIES; i++)
-        pids[i] = check_fork(meet, NULL, NULL);
-    for (int i = 0; i < PARTIES; i++)
-        check_join(pids[i]);
+    check_forks(pids, PARTIES, meet, NULL, 1);
+    check_join_all(pids, PARTIES);
     fake_futex.unsliced = 0;
     check_book();
 }
@@ -304,7 +317,7 @@ meet_in_haste(void *unused)
         while ((rc = fmp_barrier_arrive(a, b, &w, &v.index, &v.generation)) == FMP_INTR)
             ;
         if (rc == FMP_LAST) {
-            fmp_barrier_release(a, b);
+            fmp_barrier_release(a, b, v.generation);
             atomic_fetch_add(&outcomes->passed, 1);
         }
         else if (rc == 0) {
@@ -324,10 +337,8 @@ deadlines_and_parties_meet(void)
     begin(2);
     outcomes = check_shared(sizeof(*outcomes));
     pthread_t threads[2];
-    for (int i = 0; i < 2; i++)
-        threads[i] = check_thread(meet_in_haste, NULL);
-    for (int i = 0; i < 2; i++)
-        check_finish(threads[i]);
+    check_threads(threads, 2, meet_in_haste, NULL, 0);
+    check_finish_all(threads, 2);
     fmp_barrier_reset(a, b);
     CHECK_EQ(b->state, FMP_BARRIER_FILLING);
     CHECK_EQ(b->count, 0);
@@ -336,6 +347,7 @@ deadlines_and_parties_meet(void)
 }
 
 CHECK_MAIN(TEST(the_last_lets_all_go), TEST(one_party_is_the_last), TEST(who_is_late_breaks_it),
-           TEST(an_abort_breaks_it), TEST(a_reset_breaks_it_for_who_waits), TEST(who_withdraws_does_not_count),
+           TEST(an_abort_breaks_it), TEST(a_reset_breaks_it_for_who_waits),
+           TEST(an_action_that_a_reset_overtook_ends_nothing), TEST(who_withdraws_does_not_count),
            TEST(an_interrupted_wait_goes_on), TEST(a_killed_party_leaves_it_broken), TEST(a_deadline_and_the_last_party_meet), TEST(threads_meet),
            TEST(processes_meet), TEST(deadlines_and_parties_meet))

@@ -1,9 +1,11 @@
 #include "check.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "core/bell.h"
 
@@ -250,7 +252,7 @@ who_cannot_be_reached_stays_armed(void)
     begin();
     fmp_ear ear = listen_to_it(), far = listen_to_it();
     uint64_t name = place_of(&far)->name;
-    fmp_store(&place_of(&far)->name, name ^ 2);
+    fmp_store(&place_of(&far)->name, name ^ UINT64_C(2) << 32); /* another address */
     make();
     CHECK(readable(&ear) && !is_armed(&ear));
     CHECK(!readable(&far) && is_armed(&far));
@@ -299,6 +301,28 @@ settle(void)
 {
     fmp_bell_settle(a, bell, ready, state);
     CHECK_EQ(bell->lock.owner, 0);
+}
+
+/* Every user of the machine sees the address, and may send to it. */
+static void
+strangers_wake_nobody(void)
+{
+    begin();
+    fmp_ear ear = listen_to_it();
+    struct sockaddr_un address;
+    socklen_t bytes = sizeof(address);
+    CHECK_EQ(getsockname(ear.fd, (struct sockaddr *)&address, &bytes), 0);
+    int stranger = socket(AF_UNIX, SOCK_DGRAM, 0);
+    uint32_t almost = htonl((uint32_t)ear.name ^ 2);
+    static const char text[64];
+    for (size_t length = 0; length <= sizeof(text); length++)
+        sendto(stranger, text, length, MSG_DONTWAIT, (struct sockaddr *)&address, bytes);
+    sendto(stranger, &almost, sizeof(almost), MSG_DONTWAIT, (struct sockaddr *)&address, bytes);
+    CHECK(!readable(&ear) && is_armed(&ear));
+    make();
+    CHECK(readable(&ear) && !is_armed(&ear));
+    close(stranger);
+    end(&ear);
 }
 
 /* L3: killed after the change, with the lock, and after the ring. */
@@ -387,10 +411,8 @@ threads_wake_a_listener(void)
     begin();
     uint32_t total = MAKERS * EACH;
     pthread_t makers[MAKERS], user = check_thread(use_up_to, &total);
-    for (int i = 0; i < MAKERS; i++)
-        makers[i] = check_thread(make_each, NULL);
-    for (int i = 0; i < MAKERS; i++)
-        check_finish(makers[i]);
+    check_threads(makers, MAKERS, make_each, NULL, 0);
+    check_finish_all(makers, MAKERS);
     check_finish(user);
     end(NULL);
 }
@@ -401,10 +423,8 @@ processes_wake_a_listener(void)
     begin();
     uint32_t total = MAKERS * EACH;
     pid_t makers[MAKERS], user = check_fork(use_up_to, &total, NULL);
-    for (int i = 0; i < MAKERS; i++)
-        makers[i] = check_fork(make_each, NULL, NULL);
-    for (int i = 0; i < MAKERS; i++)
-        check_join(makers[i]);
+    check_forks(makers, MAKERS, make_each, NULL, 0);
+    check_join_all(makers, MAKERS);
     check_join(user);
     end(NULL);
 }
@@ -435,14 +455,34 @@ processes_share(void)
     begin();
     uint32_t total = MAKERS * EACH;
     pid_t makers[MAKERS], users[MAKERS];
-    for (int i = 0; i < MAKERS; i++)
-        users[i] = check_fork(try_to_use, &total, NULL);
-    for (int i = 0; i < MAKERS; i++)
-        makers[i] = check_fork(make_each, NULL, NULL);
-    for (int i = 0; i < MAKERS; i++)
-        check_join(makers[i]);
-    for (int i = 0; i < MAKERS; i++)
-        check_join(users[i]);
+    check_forks(users, MAKERS, try_to_use, &total, 0);
+    check_forks(makers, MAKERS, make_each, NULL, 0);
+    check_join_all(makers, MAKERS);
+    check_join_all(users, MAKERS);
+    end(NULL);
+}
+
+static void
+come_and_go(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < EACH / 6; i++) {
+        fmp_ear ear = listen_to_it();
+        fmp_bell_calm(a, bell, &ear, ready, state);
+        fmp_bell_leave(a, bell, &ear);
+    }
+}
+
+/* The table and its places are whoever's has the lock. */
+static void
+listeners_come_and_go(void)
+{
+    begin();
+    pthread_t listeners[MAKERS], maker = check_thread(make_each, NULL);
+    check_threads(listeners, MAKERS, come_and_go, NULL, 0);
+    check_finish_all(listeners, MAKERS);
+    check_finish(maker);
+    CHECK_EQ(bell->armed, 0);
     end(NULL);
 }
 
@@ -483,6 +523,7 @@ CHECK_MAIN(TEST(while_nobody_listens_nothing_happens), TEST(an_ear_is_readable_w
            TEST(calmed_by_its_listener_alone), TEST(a_full_buffer_rings_already),
            TEST(all_ears_are_rung_but_there_is_an_end_to_them), TEST(a_dead_listener_is_forgotten),
            TEST(his_place_is_taken), TEST(who_cannot_be_reached_stays_armed), TEST(a_child_has_its_own),
-           TEST(a_killed_ringer_is_made_up_for), TEST(a_ring_may_be_left_over), TEST(a_killed_listener_leaves_a_table),
-           TEST(threads_wake_a_listener), TEST(processes_wake_a_listener), TEST(processes_share),
+           TEST(strangers_wake_nobody), TEST(a_killed_ringer_is_made_up_for), TEST(a_ring_may_be_left_over),
+           TEST(a_killed_listener_leaves_a_table), TEST(threads_wake_a_listener), TEST(processes_wake_a_listener),
+           TEST(processes_share), TEST(listeners_come_and_go),
            TEST(makers_are_killed))

@@ -1,5 +1,7 @@
 #include "check.h"
 
+#include <errno.h>
+
 #include "core/cond.h"
 
 static fmp_arena *a;
@@ -10,9 +12,7 @@ static void
 begin(void)
 {
     a = check_arena();
-    fmp_object *o;
-    CHECK_EQ(fmp_object_create(a, FMP_CONDITION, sizeof(*c), &o), 0);
-    c = fmp_object_body(o);
+    c = check_object(FMP_CONDITION, sizeof(*c));
     base = check_blocks();
 }
 
@@ -27,11 +27,7 @@ enter(void)
 static int
 sleep_until(fmp_ref node, fmp_time until)
 {
-    fmp_waiter w = FMP_WAITER(until);
-    int rc;
-    while ((rc = fmp_cond_sleep(a, c, node, &w)) == FMP_INTR)
-        ;
-    return rc;
+    return WAIT(until, fmp_cond_sleep(a, c, node, &w));
 }
 
 static fmp_cond_node *
@@ -43,7 +39,7 @@ node_at(fmp_ref ref)
 static uint32_t
 notified(fmp_ref ref)
 {
-    return fmp_load(&node_at(ref)->notified);
+    return fmp_load(&node_at(ref)->notified) != FMP_COND_WAITING;
 }
 
 /* C1, C2: as many on the list as are counted, all of them SHARED and none notified. */
@@ -52,7 +48,7 @@ check_list(uint32_t count)
 {
     uint32_t found = 0;
     for (fmp_ref ref = c->first; ref.off != 0; ref = node_at(ref)->next, found++) {
-        CHECK_EQ(((fmp_block *)fmp_heap_at(a, ref) - 1)->tag, FMP_TAG_SHARED);
+        CHECK_EQ(node_at(ref)->tag, FMP_TAG_SHARED);
         CHECK(!notified(ref));
         CHECK(found < count);
     }
@@ -138,16 +134,14 @@ notify_wakes_exactly_so_many(void)
     pthread_t threads[5];
     pid_t pid = check_fork(wait_for_it, (void *)woken, NULL);
     UNTIL(fmp_load(&c->waiters) == 1);
-    for (int i = 0; i < 5; i++)
-        threads[i] = check_thread(wait_for_it, (void *)woken);
+    check_threads(threads, 5, wait_for_it, (void *)woken, 0);
     UNTIL(fmp_load(&c->waiters) == 6);
     fmp_cond_notify(a, c, 2);
     CHECK_EQ(c->waiters, 4);
     UNTIL(fmp_load(woken) == 2);
     check_join(pid); /* it was the first */
     fmp_cond_notify(a, c, UINT32_MAX);
-    for (int i = 0; i < 5; i++)
-        check_finish(threads[i]);
+    check_finish_all(threads, 5);
     fake_futex.unsliced = 0;
     CHECK_EQ(*woken, 6);
     check_list(0);
@@ -167,7 +161,24 @@ wait_many_times(void *unused)
         fmp_ref n = enter();
         check_dawdle(&random, 2000);
         CHECK_EQ(sleep_until(n, FMP_FOREVER), 0);
-        atomic_fetch_add(&woken_waits, 1);
+        atomic_fetch_add_explicit(&woken_waits, 1, memory_order_relaxed);
+    }
+}
+
+#define CROWD (FMP_COND_OWN + 2) /* the nodes of some are blocks */
+
+/* Blocks that were nodes, too. */
+static void
+use_blocks(void *unused)
+{
+    (void)unused;
+    while (fmp_peek(&woken_waits) < CROWD * WAITS) {
+        fmp_ref ref;
+        void *p;
+        CHECK_EQ(fmp_heap_alloc(a, sizeof(fmp_cond_node), &ref, &p), 0);
+        check_fill(p, sizeof(fmp_cond_node), 7);
+        fmp_heap_free(a, ref);
+        sched_yield();
     }
 }
 
@@ -178,18 +189,98 @@ no_notification_is_lost(void)
     begin();
     atomic_store(&woken_waits, 0);
     fake_futex.unsliced = 1;
-    pthread_t threads[3];
-    for (int i = 0; i < 3; i++)
-        threads[i] = check_thread(wait_many_times, NULL);
-    for (int given = 0; given < 3 * WAITS; given++) {
+    pthread_t threads[CROWD], user = check_thread(use_blocks, NULL);
+    check_threads(threads, CROWD, wait_many_times, NULL, 0);
+    for (int given = 0; given < CROWD * WAITS; given++) {
         UNTIL(fmp_load(&c->waiters) > 0);
         fmp_cond_notify(a, c, 1);
     }
-    for (int i = 0; i < 3; i++)
-        check_finish(threads[i]);
+    check_finish_all(threads, CROWD);
+    check_finish(user);
     fake_futex.unsliced = 0;
-    CHECK_EQ(woken_waits, 3 * WAITS);
+    CHECK_EQ(woken_waits, CROWD * WAITS);
     check_list(0);
+    CHECK_EQ(check_blocks(), base);
+}
+
+static uint32_t letter; /* not atomic: it is the waiter's once he is notified */
+
+static void
+read_letters(void *unused)
+{
+    (void)unused;
+    for (uint32_t i = 1; i <= WAITS; i++) {
+        fmp_ref n = enter();
+        CHECK_EQ(sleep_until(n, FMP_FOREVER), 0);
+        CHECK_EQ(letter, i);
+    }
+}
+
+static void
+who_is_notified_sees_what_was_before(void)
+{
+    begin();
+    fake_futex.unsliced = 1;
+    pthread_t thread = check_thread(read_letters, NULL);
+    for (uint32_t i = 1; i <= WAITS; i++) {
+        UNTIL(fmp_load(&c->waiters) > 0);
+        letter = i;
+        fmp_cond_notify(a, c, 1);
+    }
+    check_finish(thread);
+    fake_futex.unsliced = 0;
+}
+
+/* Turns of who sleeps and who notifies. They order nothing. */
+static _Atomic uint32_t asleep, told;
+
+static void
+sleep_until_told(_Atomic uint32_t *word, uint32_t expected, fmp_time until)
+{
+    (void)word, (void)expected, (void)until;
+    uint32_t turn = fmp_peek(&asleep) + 1;
+    atomic_store_explicit(&asleep, turn, memory_order_relaxed);
+    UNTIL(fmp_peek(&told) == turn);
+}
+
+/* Each waits on a block, which serves for something else at once. */
+static void
+use_released_nodes(void *rounds)
+{
+    for (uint32_t i = 0; i < (uintptr_t)rounds; i++) {
+        fmp_ref n = enter(), block;
+        void *p;
+        CHECK_EQ(sleep_until(n, FMP_FOREVER), 0);
+        CHECK_EQ(fmp_heap_alloc(a, sizeof(fmp_cond_node), &block, &p), 0);
+        CHECK_EQ(block.off, n.off);
+        check_fill(p, sizeof(fmp_cond_node), i); /* the notifier has read `next` before: C3 */
+        fmp_heap_free(a, block);
+    }
+}
+
+/* The sleep fails, and who slept looks whether the node is released: R1 and A1 alone order what he does with it. */
+static void
+who_notifies_is_done_with_a_released_node(void)
+{
+    enum { ROUNDS = 20 };
+    begin();
+    fmp_ref own[FMP_COND_OWN];
+    for (int i = 0; i < FMP_COND_OWN; i++)
+        own[i] = enter();
+    fmp_cond_notify(a, c, FMP_COND_OWN); /* off the list, and not yet free */
+    fake_futex.scripted = fake_futex.woken = 1;
+    fake_futex.outcome = -EINVAL;
+    fake_futex.on_wait = sleep_until_told;
+    pthread_t thread = check_thread(use_released_nodes, (void *)ROUNDS);
+    for (uint32_t turn = 1; turn <= ROUNDS; turn++) {
+        UNTIL(fmp_peek(&asleep) == turn);
+        fmp_cond_notify(a, c, 1);
+        atomic_store_explicit(&told, turn, memory_order_relaxed);
+    }
+    check_finish(thread);
+    memset(&fake_futex, 0, sizeof(fake_futex));
+    for (int i = 0; i < FMP_COND_OWN; i++)
+        CHECK_EQ(sleep_until(own[i], FMP_NOW), 0);
     CHECK_EQ(check_blocks(), base);
 }
 
@@ -211,12 +302,10 @@ deadlines_and_notifications_meet(void)
     begin();
     _Atomic uint32_t *got = check_shared(64);
     pthread_t threads[3];
-    for (int i = 0; i < 3; i++)
-        threads[i] = check_thread(time_out_many_times, (void *)got);
+    check_threads(threads, 3, time_out_many_times, (void *)got, 0);
     for (int i = 0; i < 20000; i++)
         fmp_cond_notify(a, c, 1);
-    for (int i = 0; i < 3; i++)
-        check_finish(threads[i]);
+    check_finish_all(threads, 3);
     CHECK(fmp_load(got) <= 20000);
     check_list(0);
     CHECK_EQ(check_blocks(), base);
@@ -262,6 +351,28 @@ a_killed_waiter_is_passed_over(void)
     CHECK_EQ(check_blocks(), base);
 }
 
+/* More than the condition has nodes for: the others' are blocks. */
+static void
+a_crowd_waits(void)
+{
+    enum { N = FMP_COND_OWN + 3 };
+    begin();
+    for (int round = 0; round < 2; round++) {
+        fmp_ref n[N];
+        for (int i = 0; i < N; i++)
+            n[i] = enter();
+        CHECK_EQ(check_blocks(), base + 3);
+        check_list(N);
+        fmp_cond_notify(a, c, 2);
+        CHECK_EQ(sleep_until(n[N - 1], FMP_NOW), FMP_TIMEOUT);
+        check_list(N - 3);
+        fmp_cond_notify(a, c, UINT32_MAX);
+        for (int i = 0; i < N - 1; i++)
+            CHECK_EQ(sleep_until(n[i], FMP_NOW), 0);
+        CHECK_EQ(check_blocks(), base);
+    }
+}
+
 static void
 a_killed_waiter_that_was_notified_leaves_nothing(void)
 {
@@ -271,10 +382,14 @@ a_killed_waiter_that_was_notified_leaves_nothing(void)
     CHECK_EQ(fmp_owner_reserve(a, &id), 0);
     node_at(n)->owner = id;
     fmp_cond_notify(a, c, 1);
-    CHECK_EQ(((fmp_block *)fmp_heap_at(a, n) - 1)->tag, id); /* C3 */
-    CHECK_EQ(check_blocks(), base + 1);
+    CHECK_EQ(node_at(n)->tag, id); /* C3 */
+    fmp_ref other = enter();
+    CHECK(other.off != n.off);
     CHECK(fmp_owner_bury(a, id));
     fmp_object_sweep(a);
+    CHECK_EQ(check_blocks(), base);
+    fmp_ref again[2] = {enter(), enter()}; /* one of them has it */
+    CHECK(again[0].off == n.off || again[1].off == n.off || enter().off == n.off);
     CHECK_EQ(check_blocks(), base);
 }
 
@@ -289,7 +404,7 @@ who_was_entering_is_forgotten(void)
         fmp_ref n;
         void *p;
         CHECK_EQ(fmp_heap_alloc_zeroed(a, sizeof(fmp_cond_node), &n, &p), 0);
-        ((fmp_cond_node *)p)->owner = dead;
+        *(fmp_cond_node *)p = (fmp_cond_node){.owner = dead, .tag = dead};
         fmp_heap_tag(a, n, dead);
         if (step >= 1)
             node_at(first)->next = n;
@@ -298,7 +413,7 @@ who_was_entering_is_forgotten(void)
         atomic_store(&c->guard.owner, dead);
         fmp_object_sweep(a);
         check_list(1);
-        CHECK_EQ(check_blocks(), base + 1);
+        CHECK_EQ(check_blocks(), base);
         fmp_cond_notify(a, c, 1);
         CHECK_EQ(sleep_until(first, FMP_NOW), 0);
         CHECK_EQ(check_blocks(), base);
@@ -315,7 +430,7 @@ who_was_giving_up_is_forgotten(void)
         uint32_t dead = check_dead();
         node_at(n[1])->owner = dead;
         if (step >= 1)
-            fmp_heap_tag(a, n[1], dead);
+            node_at(n[1])->tag = dead;
         if (step >= 2)
             node_at(n[0])->next = n[2];
         if (step >= 3)
@@ -345,7 +460,7 @@ a_killed_notifier_strands_nobody(void)
         if (step >= 1)
             fmp_store(&node_at(n[0])->notified, 1);
         if (step >= 2)
-            fmp_heap_tag(a, n[0], a->self); /* who waits for it */
+            node_at(n[0])->tag = a->self; /* who waits for it */
         if (step >= 3)
             c->first = n[1];
         if (step >= 4)
@@ -399,7 +514,8 @@ killed_at_any_moment(void)
 }
 
 CHECK_MAIN(TEST(first_come_first_served), TEST(who_gives_up_leaves_the_list), TEST(an_interrupted_wait_goes_on),
-           TEST(notify_wakes_exactly_so_many), TEST(no_notification_is_lost), TEST(deadlines_and_notifications_meet),
+           TEST(notify_wakes_exactly_so_many), TEST(no_notification_is_lost), TEST(who_is_notified_sees_what_was_before),
+           TEST(who_notifies_is_done_with_a_released_node), TEST(deadlines_and_notifications_meet),
            TEST(destroyed_with_its_waiters), TEST(a_killed_waiter_is_passed_over),
-           TEST(a_killed_waiter_that_was_notified_leaves_nothing), TEST(who_was_entering_is_forgotten),
+           TEST(a_crowd_waits), TEST(a_killed_waiter_that_was_notified_leaves_nothing), TEST(who_was_entering_is_forgotten),
            TEST(who_was_giving_up_is_forgotten), TEST(a_killed_notifier_strands_nobody), TEST(killed_at_any_moment))

@@ -9,20 +9,13 @@ static void
 begin(void)
 {
     a = check_arena();
-    fmp_ref ref;
-    void *p;
-    CHECK_EQ(fmp_heap_alloc_zeroed(a, sizeof(*e), &ref, &p), 0);
-    e = p;
+    e = check_object(FMP_PLAIN, sizeof(*e));
 }
 
 static int
 wait_until(fmp_time until)
 {
-    fmp_waiter w = FMP_WAITER(until);
-    int rc;
-    while ((rc = fmp_event_wait(a, e, &w)) == FMP_INTR)
-        ;
-    return rc;
+    return WAIT(until, fmp_event_wait(a, e, &w));
 }
 
 static void
@@ -72,13 +65,11 @@ all_who_wait_are_woken(void)
     fake_futex.unsliced = 1;
     uint32_t waits = fake_futex.waits;
     pthread_t threads[5];
-    for (int i = 0; i < 5; i++)
-        threads[i] = check_thread(wait_for_it, (void *)woken);
+    check_threads(threads, 5, wait_for_it, (void *)woken, 0);
     UNTIL(fmp_load(&fake_futex.waits) >= waits + 5);
     fmp_event_set(e);
     fmp_event_clear(e); /* at once: they had come before */
-    for (int i = 0; i < 5; i++)
-        check_finish(threads[i]);
+    check_finish_all(threads, 5);
     fake_futex.unsliced = 0;
     CHECK_EQ(*woken, 5);
     CHECK(!fmp_event_is_set(e));
@@ -117,44 +108,70 @@ an_interrupted_wait_misses_nothing(void)
     memset(&fake_futex, 0, sizeof(fake_futex));
 }
 
-static struct {
-    fmp_event *ping, *pong;
-} table;
+#define ROUNDS 5000
+
+static struct table {
+    fmp_event ping, pong;
+    uint64_t ball; /* not atomic: it is whose flag went up */
+} *table;
 
 static void
-answer(void *rounds)
+receive(fmp_event *flag, int waiting)
 {
-    for (int i = 0; i < *(int *)rounds; i++) {
-        fmp_waiter w = FMP_WAITER(FMP_FOREVER);
-        while (fmp_event_wait(a, table.ping, &w) != 0)
-            ;
-        fmp_event_clear(table.ping);
-        fmp_event_set(table.pong);
+    fmp_waiter w = FMP_WAITER(FMP_FOREVER);
+    UNTIL(waiting ? fmp_event_wait(a, flag, &w) == 0 : fmp_event_is_set(flag));
+    table->ball++;
+    fmp_event_clear(flag);
+}
+
+/* Every other ball is looked for, not waited for. */
+static void
+answer(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < ROUNDS; i++) {
+        receive(&table->ping, i % 2);
+        fmp_event_set(&table->pong);
     }
 }
 
 static void
-ping_pong(void)
+serve(void)
 {
-    begin();
-    table.ping = e;
-    fmp_ref ref;
-    void *p;
-    CHECK_EQ(fmp_heap_alloc_zeroed(a, sizeof(*e), &ref, &p), 0);
-    table.pong = p;
-    int rounds = 5000;
-    fake_futex.unsliced = 1;
-    pid_t pid = check_fork(answer, &rounds, NULL);
-    for (int i = 0; i < rounds; i++) {
-        fmp_event_set(table.ping);
-        fmp_waiter w = FMP_WAITER(FMP_FOREVER);
-        while (fmp_event_wait(a, table.pong, &w) != 0)
-            ;
-        fmp_event_clear(table.pong);
+    for (int i = 0; i < ROUNDS; i++) {
+        fmp_event_set(&table->ping);
+        receive(&table->pong, i % 4 < 2);
     }
-    check_join(pid);
+    CHECK_EQ(table->ball, 2 * ROUNDS);
     fake_futex.unsliced = 0;
 }
 
+static void
+set_up(void)
+{
+    begin();
+    table = check_shared(sizeof(*table));
+    fake_futex.unsliced = 1;
+}
+
+static void
+processes_play(void)
+{
+    set_up();
+    pid_t pid = check_fork(answer, NULL, NULL);
+    serve();
+    check_join(pid);
+}
+
+static void
+threads_play(void)
+{
+    set_up();
+    pthread_t thread = check_thread(answer, NULL);
+    serve();
+    check_finish(thread);
+}
+
 CHECK_MAIN(TEST(a_flag_goes_up_and_down), TEST(the_count_may_wrap), TEST(all_who_wait_are_woken),
-           TEST(a_child_is_woken), TEST(an_interrupted_wait_misses_nothing), TEST(ping_pong))
+           TEST(a_child_is_woken), TEST(an_interrupted_wait_misses_nothing),
+           TEST(processes_play), TEST(threads_play))

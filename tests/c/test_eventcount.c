@@ -272,14 +272,10 @@ no_wake_up_is_lost_between_threads(void)
     fake_futex.unsliced = 1;
     uint32_t share = TOKENS / 6, feeds = TOKENS / 3;
     pthread_t eaters[6], feeders[3];
-    for (int i = 0; i < 6; i++)
-        eaters[i] = check_thread(eat, &share);
-    for (int i = 0; i < 3; i++)
-        feeders[i] = check_thread(feed, &feeds);
-    for (int i = 0; i < 3; i++)
-        check_finish(feeders[i]);
-    for (int i = 0; i < 6; i++)
-        check_finish(eaters[i]);
+    check_threads(eaters, 6, eat, &share, 0);
+    check_threads(feeders, 3, feed, &feeds, 0);
+    check_finish_all(feeders, 3);
+    check_finish_all(eaters, 6);
     CHECK_EQ(pot->count, 0);
     CHECK_EQ(pot->taken, TOKENS);
     fake_futex.unsliced = 0;
@@ -293,12 +289,10 @@ no_wake_up_is_lost_between_processes(void)
     fake_futex.unsliced = 1;
     uint32_t share = TOKENS / 3;
     pid_t pids[3];
-    for (int i = 0; i < 3; i++)
-        pids[i] = check_fork(eat, &share, NULL);
+    check_forks(pids, 3, eat, &share, 0);
     for (int i = 0; i < 3; i++)
         feed(&share);
-    for (int i = 0; i < 3; i++)
-        check_join(pids[i]);
+    check_join_all(pids, 3);
     CHECK_EQ(pot->count, 0);
     CHECK_EQ(pot->taken, TOKENS);
     fake_futex.unsliced = 0;

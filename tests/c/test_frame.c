@@ -49,31 +49,19 @@ waiting(int fd)
 static int
 read_header(fmp_frame_in *in, size_t most, fmp_time until)
 {
-    fmp_waiter w = FMP_WAITER(until);
-    int rc;
-    while ((rc = fmp_frame_read_header(a, ends[0], in, most, &w)) == FMP_INTR)
-        ;
-    return rc;
+    return WAIT(until, fmp_frame_read_header(a, ends[0], in, most, &w));
 }
 
 static int
 read_body(fmp_frame_in *in, void *body, fmp_time until)
 {
-    fmp_waiter w = FMP_WAITER(until);
-    int rc;
-    while ((rc = fmp_frame_read_body(a, ends[0], in, body, &w)) == FMP_INTR)
-        ;
-    return rc;
+    return WAIT(until, fmp_frame_read_body(a, ends[0], in, body, &w));
 }
 
 static int
 write_frame(fmp_frame_out *out, fmp_time until)
 {
-    fmp_waiter w = FMP_WAITER(until);
-    int rc;
-    while ((rc = fmp_frame_write(ends[1], out, &w)) == FMP_INTR)
-        ;
-    return rc;
+    return WAIT(until, fmp_frame_write(ends[1], out, &w));
 }
 
 static void
@@ -267,11 +255,7 @@ a_deadline_passes(void)
 static int
 poll_until(int fd, fmp_time until)
 {
-    fmp_waiter w = FMP_WAITER(until);
-    int rc;
-    while ((rc = fmp_frame_poll(a, fd, &w)) == FMP_INTR)
-        ;
-    return rc;
+    return WAIT(until, fmp_frame_poll(a, fd, &w));
 }
 
 static void

@@ -227,10 +227,8 @@ threads_share_the_heap(void)
 {
     a = check_arena();
     pthread_t threads[4];
-    for (uintptr_t i = 0; i < 4; i++)
-        threads[i] = check_thread(shuffle, (void *)(i + 10));
-    for (int i = 0; i < 4; i++)
-        check_finish(threads[i]);
+    check_threads(threads, 4, shuffle, (void *)10, 1);
+    check_finish_all(threads, 4);
     CHECK_EQ(check_blocks(), 0);
 }
 
@@ -239,11 +237,38 @@ processes_share_the_heap(void)
 {
     a = check_arena();
     pid_t pids[3];
-    for (uintptr_t i = 0; i < 3; i++)
-        pids[i] = check_fork(shuffle, (void *)(i + 20), NULL);
+    check_forks(pids, 3, shuffle, (void *)20, 1);
     shuffle((void *)30);
-    for (int i = 0; i < 3; i++)
-        check_join(pids[i]);
+    check_join_all(pids, 3);
+    CHECK_EQ(check_blocks(), 0);
+}
+
+static _Atomic int growing;
+
+static void
+sweep_all_the_time(void *dead)
+{
+    while (fmp_peek(&growing))
+        fmp_heap_sweep(a, (uint32_t)(uintptr_t)dead, NULL);
+}
+
+/* A sweep looks at units and windows without a lock, while others take more of them. */
+static void
+a_sweep_meets_growth(void)
+{
+    a = check_arena();
+    fmp_ref refs[FMP_HEAP_CLASSES + 1];
+    atomic_store_explicit(&growing, 1, memory_order_relaxed);
+    pthread_t thread = check_thread(sweep_all_the_time, (void *)(uintptr_t)check_dead());
+    for (uint32_t i = 0; i <= FMP_HEAP_CLASSES; i++) {
+        refs[i] = get(i == 0 ? 1 : fmp_heap_room(a, refs[i - 1]) + 1); /* of the next class, and an extent in the end */
+        sched_yield();
+    }
+    atomic_store_explicit(&growing, 0, memory_order_relaxed);
+    check_finish(thread);
+    CHECK_EQ(check_blocks(), FMP_HEAP_CLASSES + 1);
+    for (uint32_t i = 0; i <= FMP_HEAP_CLASSES; i++)
+        fmp_heap_free(a, refs[i]);
     CHECK_EQ(check_blocks(), 0);
 }
 
@@ -251,7 +276,7 @@ static void
 two_views_share_the_heap(void)
 {
     a = check_arena();
-    CHECK_EQ(fmp_arena_attach(&view, dup(a->fd)), 0);
+    CHECK_EQ(fmp_arena_attach(&view, dup(a->memory.fd)), 0);
     view.self = a->self;
     static const uint64_t sizes[] = {50, 5000, 500000, (uint64_t)5 << 20, (uint64_t)40 << 20};
     for (unsigned i = 0; i < 5; i++) {
@@ -271,15 +296,26 @@ two_views_share_the_heap(void)
     fmp_arena_detach(&view);
 }
 
-/* Much more than the warm bytes that a class keeps goes back to the system, and comes again. */
+/* Behave as if blocks that want pages now wanted them soon after others gave theirs back, or long after. */
+static void
+set_released(int soon)
+{
+    fmp_store(&fmp_heap_of(a)->released_at, soon ? fmp_clock() + 1000 * FMP_SECOND : 0);
+}
+
+static const uint64_t least = (uint64_t)32 << 20;
+
+/* Much more than what is kept warm goes back to the system, and comes again. If that is soon, more is kept. */
 static void
 cold_blocks_get_warm_again(void)
 {
     a = check_arena();
+    fmp_heap *h = fmp_heap_of(a);
     enum { N = 40 };
     const uint64_t bytes = (uint64_t)3 << 20;
     fmp_ref refs[N];
-    for (int round = 0; round < 2; round++) {
+    for (int round = 0; round < 3; round++) {
+        set_released(round == 2);
         for (uint32_t i = 0; i < N; i++) {
             refs[i] = get(bytes);
             CHECK(!head_of(refs[i])->cold);
@@ -287,16 +323,77 @@ cold_blocks_get_warm_again(void)
         }
         for (uint32_t i = 0; i < N; i++)
             CHECK(check_filled(fmp_heap_at(a, refs[i]), bytes, i));
+        CHECK_EQ(h->warm, 0);
         int cold = 0;
         for (uint32_t i = 0; i < N; i++) {
-            fmp_size_class *c = class_of(refs[i]);
             fmp_heap_free(a, refs[i]);
             cold += head_of(refs[i])->cold;
-            CHECK(c->cached <= ((uint64_t)64 << 20) + fmp_heap_room(a, refs[i]) + HEAD);
+            CHECK(h->warm <= least + h->warm_more);
         }
-        CHECK(cold > N / 4);
+        CHECK(round == 2 ? cold <= N / 4 : cold > N / 2);
+        CHECK_EQ(h->warm, (uint64_t)(N - cold) * (fmp_heap_room(a, refs[0]) + HEAD));
     }
     CHECK_EQ(check_blocks(), 0);
+}
+
+/* The same for extents: their pages stay, are found again, and serve others. */
+static void
+extents_stay_warm(void)
+{
+    a = check_arena();
+    fmp_heap *h = fmp_heap_of(a);
+    const uint64_t window = FMP_WINDOW_BYTES, bytes = 4 * window;
+    for (int round = 0; round < 3; round++) {
+        set_released(round > 0);
+        fmp_ref x = get(bytes);
+        CHECK_EQ(h->warm, 0);
+        check_fill(fmp_heap_at(a, x), bytes, 7);
+        CHECK(check_filled(fmp_heap_at(a, x), bytes, 7));
+        fmp_heap_free(a, x);
+        CHECK_EQ(h->warm, round == 0 ? 0 : bytes + 4096);
+    }
+    fmp_ref part = get(2 * window - HEAD), rest = get(3 * window - HEAD); /* its first windows, and all others */
+    CHECK_EQ(h->warm, 0);
+    check_fill(fmp_heap_at(a, part), 2 * window - HEAD, 1);
+    check_fill(fmp_heap_at(a, rest), 3 * window - HEAD, 2);
+    CHECK(check_filled(fmp_heap_at(a, part), 2 * window - HEAD, 1));
+    fmp_heap_free(a, part);
+    CHECK_EQ(h->warm, 2 * window);
+    fmp_ref small = get(window - HEAD); /* one of the two, and no cold one */
+    CHECK_EQ(small.off, part.off);
+    CHECK_EQ(h->warm, window);
+    fmp_heap_free(a, rest);
+    fmp_heap_free(a, small);
+    CHECK_EQ(check_blocks(), 0);
+}
+
+/* Who waits gives back what nobody wanted for a while, but for a little. */
+static void
+what_is_idle_is_trimmed(void)
+{
+    a = check_arena();
+    fmp_heap *h = fmp_heap_of(a);
+    fmp_ref block = get((uint64_t)3 << 20), one = get((uint64_t)9 << 20), large = get((uint64_t)40 << 20);
+    h->warm_more = (uint64_t)480 << 20;
+    fmp_heap_free(a, block);
+    fmp_heap_free(a, one);
+    fmp_heap_free(a, large);
+    uint64_t warm = h->warm;
+    CHECK(warm > (uint64_t)52 << 20);
+    fmp_store(&h->wanted_at, fmp_clock() + 1000 * FMP_SECOND);
+    fmp_heap_idle(a);
+    CHECK_EQ(h->warm, warm);
+    fmp_store(&h->wanted_at, 0);
+    fmp_heap_idle(a);
+    CHECK(h->warm <= (uint64_t)16 << 20);
+    h->warm += warm; /* somebody was killed while he counted */
+    fmp_heap_idle(a);
+    CHECK_EQ(h->warm, 0);
+    block = get((uint64_t)3 << 20), large = get((uint64_t)40 << 20);
+    check_fill(fmp_heap_at(a, block), (uint64_t)3 << 20, 3);
+    check_fill(fmp_heap_at(a, large), (uint64_t)40 << 20, 4);
+    CHECK(check_filled(fmp_heap_at(a, block), (uint64_t)3 << 20, 3));
+    CHECK(check_filled(fmp_heap_at(a, large), (uint64_t)40 << 20, 4));
 }
 
 /* ---- the dead ----------------------------------------------------------------------------------------- */
@@ -324,15 +421,59 @@ a_sweep_frees_what_the_dead_had(void)
     UNTIL(fmp_load(shared));
     CHECK_EQ(check_blocks(), 76);
     check_slay(pid, id);
-    fmp_heap_sweep(a, id);
+    fmp_heap_sweep(a, id, NULL);
     CHECK_EQ(check_blocks(), 6);
     CHECK_EQ(head_of(mine[4])->tag, FMP_TAG_SHARED);
-    fmp_heap_sweep(a, id);
+    fmp_heap_sweep(a, id, NULL);
     CHECK_EQ(check_blocks(), 6);
     for (int i = 0; i < 6; i++)
         fmp_heap_free(a, mine[i]);
     CHECK_EQ(check_blocks(), 0);
     shuffle((void *)5);
+}
+
+static fmp_ref ended;
+
+static void
+end(fmp_arena *arena, fmp_ref ref)
+{
+    CHECK_EQ(head_of(ref)->tag, a->self);
+    ended = ref;
+    fmp_heap_mark(arena, ref, 0);
+    fmp_heap_free(arena, ref);
+}
+
+/* H5, and a block that comes again has no mark. */
+static void
+what_is_marked_is_ended(void)
+{
+    a = check_arena();
+    static const uint64_t sizes[] = {100, (uint64_t)40 << 20};
+    uint32_t dead = check_dead();
+    for (int i = 0; i < 2; i++) {
+        fmp_ref marked = get(sizes[i]), plain = get(sizes[i]);
+        fmp_heap_mark(a, marked, 1);
+        fmp_heap_tag(a, marked, dead);
+        fmp_heap_tag(a, plain, dead);
+        ended = FMP_REF_NONE;
+        fmp_heap_sweep(a, dead, end);
+        CHECK_EQ(ended.off, marked.off);
+        CHECK_EQ(check_blocks(), 0);
+        fmp_ref again = get(sizes[i]);
+        CHECK_EQ(head_of(again)->marked, 0);
+        fmp_heap_free(a, again);
+    }
+}
+
+static void
+refs_have_a_short_form(void)
+{
+    static const uint64_t offs[] = {FMP_PLACE_FREE + 64 + HEAD, (FMP_WINDOW_BYTES * 7 + HEAD) | FMP_REF_EXTENT,
+                                    FMP_WINDOW_COUNT * FMP_WINDOW_BYTES - 64 + HEAD};
+    CHECK_EQ(fmp_heap_shorten(FMP_REF_NONE), 0);
+    CHECK_EQ(fmp_heap_lengthen(0).off, 0);
+    for (size_t i = 0; i < sizeof(offs) / sizeof(*offs); i++)
+        CHECK_EQ(fmp_heap_lengthen(fmp_heap_shorten((fmp_ref){offs[i]})).off, offs[i]);
 }
 
 static void
@@ -345,7 +486,7 @@ one_of_those_who_clean_up_gets_it(void)
     CHECK(!fmp_heap_retag(a, ref, a->self, FMP_TAG_SHARED));
     CHECK(fmp_heap_retag(a, ref, dead, a->self)); /* H1 */
     CHECK(!fmp_heap_retag(a, ref, dead, a->self));
-    fmp_heap_sweep(a, dead);
+    fmp_heap_sweep(a, dead, NULL);
     CHECK_EQ(check_blocks(), 1);
     fmp_heap_free(a, ref);
 }
@@ -398,7 +539,7 @@ a_moving_block_is_not_lost(void)
                 c->free = off;
         }
         atomic_store(&c->lock.owner, dead);
-        fmp_heap_sweep(a, dead);
+        fmp_heap_sweep(a, dead, NULL);
         fmp_ref another = get(100);
         fmp_heap_free(a, another);
         CHECK_EQ(c->moving, 0);
@@ -442,7 +583,7 @@ fresh_blocks_do_not_count(void)
     ((fmp_block *)fmp_arena_at(a, c->fresh))->tag = dead;
     atomic_store(&c->lock.owner, dead);
     CHECK_EQ(check_blocks(), 1);
-    fmp_heap_sweep(a, dead);
+    fmp_heap_sweep(a, dead, NULL);
     CHECK_EQ(list_length(c), 0);
     fmp_ref y = get(100);
     CHECK_EQ(y.off, x.off + fmp_heap_room(a, x) + HEAD);
@@ -451,18 +592,19 @@ fresh_blocks_do_not_count(void)
 
 /* A process dies between cutting units and giving them to the class: they are cut again. */
 static void
-units_are_cut_again(void)
+units_cut_by_the_dead_are_passed_by(void)
 {
     a = check_arena();
     fmp_heap *h = fmp_heap_of(a);
-    uint8_t *units = fmp_arena_place(a, FMP_PLACE_UNITS);
-    uint64_t next = h->next_unit;
+    _Atomic uint8_t *units = fmp_arena_place(a, FMP_PLACE_UNITS);
     get(100);
-    units[h->next_unit >> FMP_UNIT_SHIFT] = 40; /* its class was noted, next_unit not yet moved */
+    uint64_t next = h->next_unit >> FMP_UNIT_SHIFT;
+    h->next_unit += FMP_UNIT_BYTES; /* H6: its class wasn't noted, so nobody has it for another */
     atomic_store(&h->windows_lock.owner, check_dead());
     fmp_ref x = get(1000);
-    CHECK_EQ(x.off >> FMP_UNIT_SHIFT, (next >> FMP_UNIT_SHIFT) + 1);
-    CHECK(units[x.off >> FMP_UNIT_SHIFT] == head_of(x)->size_class + 1);
+    CHECK_EQ(units[next], 0);
+    CHECK_EQ(x.off >> FMP_UNIT_SHIFT, next + 1);
+    CHECK(units[next + 1] == head_of(x)->size_class + 1);
     CHECK_EQ(check_blocks(), 2);
 }
 
@@ -475,7 +617,7 @@ a_half_freed_extent_is_freed(void)
     fmp_heap_tag(a, x, dead);
     head_of(x)->next = 0;
     CHECK_EQ(check_blocks(), 2);
-    fmp_heap_sweep(a, dead);
+    fmp_heap_sweep(a, dead, NULL);
     CHECK_EQ(check_blocks(), 1);
     fmp_heap_free(a, y);
     fmp_ref z = get((uint64_t)40 << 20);
@@ -510,7 +652,7 @@ killed_at_any_moment(void)
         uint32_t id;
         pid_t pid = check_fork_doomed(churn, NULL, &id, &random, 300000);
         check_reap(pid, id);
-        fmp_heap_sweep(a, id);
+        fmp_heap_sweep(a, id, NULL);
         fmp_owner_recycle(a, id);
         CHECK_EQ(check_blocks(), 0);
     }
@@ -520,10 +662,48 @@ killed_at_any_moment(void)
     CHECK_EQ(check_blocks(), 0);
 }
 
+/* A program that becomes a daemon closes all descriptors, and others come under their numbers. */
+static void
+the_descriptor_is_gone(void)
+{
+    static const uint64_t sizes[] = {10, 5000, 200000, (uint64_t)3 << 20, (uint64_t)5 << 20, (uint64_t)40 << 20};
+    enum { N = sizeof(sizes) / sizeof(*sizes) };
+    a = check_arena();
+    char name[] = "/tmp/test_heap.XXXXXX";
+    int other = mkstemp(name), old = a->memory.fd;
+    CHECK(other >= 0 && unlink(name) == 0);
+    for (int same_number = 0; same_number < 2; same_number++) {
+        if (same_number)
+            CHECK_EQ(dup2(other, old), old);
+        else
+            CHECK_EQ(close(old), 0);
+        CHECK_EQ(fmp_memory_descriptor(&a->memory), -EBADF);
+        for (int round = 0; round < 3; round++) {
+            fmp_ref refs[N];
+            void *at[N];
+            for (uint32_t i = 0; i < N; i++) {
+                CHECK_EQ(fmp_heap_alloc(a, sizes[i], &refs[i], &at[i]), 0);
+                check_fill(at[i], sizes[i], i);
+            }
+            for (uint32_t i = 0; i < N; i++) {
+                CHECK(check_filled(at[i], sizes[i], i));
+                fmp_heap_free(a, refs[i]);
+            }
+        }
+        CHECK_EQ(check_blocks(), 0);
+    }
+    CHECK_EQ(lseek(other, 0, SEEK_END), 0); /* it wasn't touched */
+    close(other);
+    close(old);
+}
+
 CHECK_MAIN(TEST(each_size_has_its_class), TEST(every_size_comes_and_goes), TEST(zero_bytes_are_a_block),
            TEST(the_last_freed_is_the_next), TEST(zeroed_means_zeroed), TEST(extents_take_whole_windows),
            TEST(too_much_is_refused), TEST(blocks_never_overlap), TEST(threads_share_the_heap),
-           TEST(processes_share_the_heap), TEST(two_views_share_the_heap), TEST(cold_blocks_get_warm_again),
-           TEST(a_sweep_frees_what_the_dead_had), TEST(one_of_those_who_clean_up_gets_it),
+           TEST(processes_share_the_heap), TEST(a_sweep_meets_growth), TEST(two_views_share_the_heap),
+           TEST(cold_blocks_get_warm_again), TEST(extents_stay_warm), TEST(what_is_idle_is_trimmed),
+           TEST(a_sweep_frees_what_the_dead_had), TEST(what_is_marked_is_ended),
+           TEST(refs_have_a_short_form), TEST(one_of_those_who_clean_up_gets_it),
            TEST(a_moving_block_is_not_lost), TEST(a_repair_may_be_done_again), TEST(fresh_blocks_do_not_count),
-           TEST(units_are_cut_again), TEST(a_half_freed_extent_is_freed), TEST(killed_at_any_moment))
+           TEST(units_cut_by_the_dead_are_passed_by), TEST(a_half_freed_extent_is_freed), TEST(killed_at_any_moment),
+           TEST(the_descriptor_is_gone))

@@ -9,21 +9,14 @@ static void
 begin(uint32_t flags)
 {
     a = check_arena();
-    fmp_ref ref;
-    void *p;
-    CHECK_EQ(fmp_heap_alloc_zeroed(a, sizeof(*m), &ref, &p), 0);
-    m = p;
+    m = check_object(FMP_PLAIN, sizeof(*m));
     m->flags = flags;
 }
 
 static int
 lock_until(fmp_time until)
 {
-    fmp_waiter w = FMP_WAITER(until);
-    int rc;
-    while ((rc = fmp_mutex_lock(a, m, &w)) == FMP_INTR)
-        ;
-    return rc;
+    return WAIT(until, fmp_mutex_lock(a, m, &w));
 }
 
 static void
@@ -132,9 +125,9 @@ count_up(void *unused)
     (void)unused;
     for (int i = 0; i < ROUNDS; i++) {
         CHECK_EQ(lock_until(FMP_FOREVER), 0);
-        CHECK_EQ(atomic_fetch_add(&shared->inside, 1), 0);
+        CHECK_EQ(atomic_fetch_add_explicit(&shared->inside, 1, memory_order_relaxed), 0);
         shared->counter++;
-        atomic_fetch_sub(&shared->inside, 1);
+        atomic_fetch_sub_explicit(&shared->inside, 1, memory_order_relaxed);
         CHECK_EQ(fmp_mutex_unlock(m), 0);
     }
 }
@@ -146,10 +139,8 @@ one_thread_at_a_time(void)
     shared = check_shared(sizeof(*shared));
     fake_futex.unsliced = 1;
     pthread_t threads[4];
-    for (int i = 0; i < 4; i++)
-        threads[i] = check_thread(count_up, NULL);
-    for (int i = 0; i < 4; i++)
-        check_finish(threads[i]);
+    check_threads(threads, 4, count_up, NULL, 0);
+    check_finish_all(threads, 4);
     fake_futex.unsliced = 0;
     CHECK_EQ(shared->counter, 4 * ROUNDS);
     CHECK_EQ(m->owner, 0);
@@ -162,11 +153,9 @@ one_process_at_a_time(void)
     shared = check_shared(sizeof(*shared));
     fake_futex.unsliced = 1;
     pid_t pids[3];
-    for (int i = 0; i < 3; i++)
-        pids[i] = check_fork(count_up, NULL, NULL);
+    check_forks(pids, 3, count_up, NULL, 0);
     count_up(NULL);
-    for (int i = 0; i < 3; i++)
-        check_join(pids[i]);
+    check_join_all(pids, 3);
     fake_futex.unsliced = 0;
     CHECK_EQ(shared->counter, 4 * ROUNDS);
 }
@@ -220,6 +209,32 @@ a_death_that_is_known_needs_no_wait(void)
     CHECK_EQ(fmp_mutex_enter(a, m), 0);
 }
 
+static int
+enter_until(fmp_time until, int hasty)
+{
+    fmp_waiter w = FMP_WAITER(until);
+    w.hasty = hasty;
+    return fmp_mutex_enter_until(a, m, &w);
+}
+
+/* Those of operations with a deadline, whose holder was stopped. */
+static void
+a_section_is_waited_for_until_a_deadline(void)
+{
+    begin(0);
+    CHECK_EQ(enter_until(FMP_NOW, 1), 0);
+    CHECK_EQ(enter_until(FMP_NOW, 1), FMP_BUSY);
+    CHECK_EQ(enter_until(FMP_NOW, 0), FMP_TIMEOUT);
+    CHECK_EQ(enter_until(fmp_time_after(FMP_MICROSECOND), 0), FMP_TIMEOUT);
+    CHECK_EQ(enter_until(fmp_time_after(FMP_SECOND), 0), FMP_INTR);
+    CHECK_EQ(enter_until(FMP_FOREVER, 0), FMP_INTR); /* at the end of a slice */
+    CHECK_EQ(fmp_mutex_unlock(m), 0);
+    CHECK_EQ(enter_until(FMP_NOW, 0), 0);
+    atomic_store(&m->owner, check_dead());
+    CHECK_EQ(enter_until(FMP_NOW, 1), FMP_BUSY);
+    CHECK_EQ(enter_until(FMP_NOW, 0), FMP_OWNER_DEAD);
+}
+
 static void
 succeed(void *heirs)
 {
@@ -237,10 +252,8 @@ there_is_one_heir(void)
     _Atomic int heirs = 0;
     atomic_store(&m->owner, check_dead());
     pthread_t threads[4];
-    for (int i = 0; i < 4; i++)
-        threads[i] = check_thread(succeed, (void *)&heirs);
-    for (int i = 0; i < 4; i++)
-        check_finish(threads[i]);
+    check_threads(threads, 4, succeed, (void *)&heirs, 0);
+    check_finish_all(threads, 4);
     CHECK_EQ(heirs, 1);
     CHECK_EQ(m->owner, 0);
 }
@@ -255,6 +268,31 @@ a_plain_one_stays_locked(void)
     CHECK_EQ(lock_until(fmp_clock() + 60 * FMP_MILLISECOND), FMP_TIMEOUT); /* longer than a slice */
     CHECK_EQ(m->owner, dead);
     CHECK_EQ(fmp_mutex_unlock(m), 0); /* by anybody */
+    CHECK_EQ(lock_until(FMP_NOW), 0);
+}
+
+static void
+release_from_elsewhere(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(fmp_mutex_unlock_robust(a, m), FMP_NOT_OWNER);
+}
+
+static void
+a_robust_one_remembers_a_death(void)
+{
+    begin(FMP_MUTEX_ROBUST);
+    CHECK_EQ(fmp_mutex_unlock_robust(a, m), FMP_FULL);
+    CHECK_EQ(lock_until(FMP_NOW), 0);
+    CHECK_EQ(m->flags, FMP_MUTEX_ROBUST);
+    check_finish(check_thread(release_from_elsewhere, NULL));
+    check_join(check_fork(release_from_elsewhere, NULL, NULL));
+    CHECK_EQ(fmp_mutex_unlock_robust(a, m), 0);
+    atomic_store(&m->owner, check_dead());
+    CHECK_EQ(lock_until(FMP_NOW), FMP_OWNER_DEAD);
+    CHECK_EQ(m->flags, FMP_MUTEX_ROBUST | FMP_MUTEX_RECOVERED);
+    CHECK_EQ(fmp_mutex_unlock_robust(a, m), 0);
+    CHECK_EQ(m->flags, FMP_MUTEX_ROBUST);
     CHECK_EQ(lock_until(FMP_NOW), 0);
 }
 
@@ -301,4 +339,6 @@ killed_at_any_moment(void)
 CHECK_MAIN(TEST(zero_is_free), TEST(a_deadline_ends_a_wait), TEST(a_mutex_belongs_to_a_thread),
            TEST(a_child_holds_nothing), TEST(an_unlock_wakes_one), TEST(one_thread_at_a_time),
            TEST(one_process_at_a_time), TEST(the_dead_are_succeeded), TEST(a_death_that_is_known_needs_no_wait),
-           TEST(there_is_one_heir), TEST(a_plain_one_stays_locked), TEST(killed_at_any_moment))
+           TEST(a_section_is_waited_for_until_a_deadline),
+           TEST(there_is_one_heir), TEST(a_plain_one_stays_locked),
+           TEST(a_robust_one_remembers_a_death), TEST(killed_at_any_moment))

@@ -49,7 +49,7 @@ a_slot_goes_its_way(void)
     CHECK(!fmp_owner_bury(a, id)); /* known */
     CHECK_EQ(state_of(id), FMP_OWNER_GONE);
     CHECK(fmp_load(&fmp_owner_table_of(a)->gone));
-    CHECK(!fmp_owner_holds(a, slot));
+    CHECK(fmp_owner_holds(a, slot)); /* until it was swept */
     CHECK(!fmp_owner_alive(a, id));
     CHECK(fmp_owner_known_dead(a, id));
     CHECK_EQ(fmp_owner_adopt(a, id), FMP_NOT_OWNER); /* O3 */
@@ -61,6 +61,7 @@ a_slot_goes_its_way(void)
     CHECK_EQ(fmp_owner_next_gone(a, &at, &killed), 0);
     fmp_owner_recycle(a, id);
     CHECK_EQ(state_of(id), FMP_OWNER_FREE);
+    CHECK(!fmp_owner_holds(a, slot));
     CHECK_EQ(fmp_owner_count(a), 1);
     CHECK(fmp_owner_known_dead(a, id));
     CHECK(!fmp_owner_alive(a, id));
@@ -72,7 +73,7 @@ who_leaves_in_peace_was_not_killed(void)
     a = check_arena();
     uint32_t first = a->self, at = 0;
     int killed;
-    fmp_owner_leave(a);
+    fmp_owner_leave(a, a->self);
     CHECK_EQ(state_of(first), FMP_OWNER_LEFT);
     CHECK(fmp_owner_known_dead(a, first));
     CHECK_EQ(fmp_owner_next_gone(a, &at, &killed), first);
@@ -296,13 +297,40 @@ a_new_reservation_is_never_found_old(void)
     struct crowd c = {.surveying = 1};
     pthread_t surveyor = check_thread(survey_all_the_time, &c);
     pthread_t threads[3];
-    for (int i = 0; i < 3; i++)
-        threads[i] = check_thread(reserve_and_bury, &c);
-    for (int i = 0; i < 3; i++)
-        check_finish(threads[i]);
+    check_threads(threads, 3, reserve_and_bury, &c, 0);
+    check_finish_all(threads, 3);
     fmp_store(&c.surveying, 0);
     check_finish(surveyor);
     CHECK_EQ(c.failures, 0);
+    CHECK_EQ(fmp_owner_count(a), 1);
+}
+
+static void
+promise_and_bury(void *unused)
+{
+    (void)unused;
+    uint32_t id;
+    for (int i = 0; i < 20000; i++) {
+        CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+        fmp_owner_promise(a, id);
+        CHECK(fmp_owner_alive(a, id));
+        CHECK(fmp_owner_bury(a, id));
+        fmp_owner_recycle(a, id);
+    }
+}
+
+/* Who asks about a slot may read what it says of the next process. */
+static void
+promises_are_surveyed(void)
+{
+    a = check_arena();
+    struct crowd c = {.surveying = 1};
+    pthread_t surveyor = check_thread(survey_all_the_time, &c);
+    pthread_t threads[3];
+    check_threads(threads, 3, promise_and_bury, NULL, 0);
+    check_finish_all(threads, 3);
+    fmp_store(&c.surveying, 0);
+    check_finish(surveyor);
     CHECK_EQ(fmp_owner_count(a), 1);
 }
 
@@ -333,4 +361,4 @@ CHECK_MAIN(TEST(the_first_process_lives), TEST(a_slot_goes_its_way), TEST(who_le
            TEST(the_table_may_be_full), TEST(outlaws_are_never_dead), TEST(a_killed_child_is_found_dead),
            TEST(a_process_with_anothers_pid_is_another), TEST(a_reservation_ends),
            TEST(a_promise_is_kept), TEST(who_was_promised_a_slot_takes_it),
-           TEST(a_new_reservation_is_never_found_old), TEST(spinners_are_counted))
+           TEST(a_new_reservation_is_never_found_old), TEST(promises_are_surveyed), TEST(spinners_are_counted))

@@ -9,21 +9,14 @@ static void
 begin(uint32_t count, uint32_t max)
 {
     a = check_arena();
-    fmp_ref ref;
-    void *p;
-    CHECK_EQ(fmp_heap_alloc_zeroed(a, sizeof(*s), &ref, &p), 0);
-    s = p;
+    s = check_object(FMP_PLAIN, sizeof(*s));
     fmp_sem_init(s, count, max);
 }
 
 static int
 wait_until(fmp_time until)
 {
-    fmp_waiter w = FMP_WAITER(until);
-    int rc;
-    while ((rc = fmp_sem_wait(a, s, &w)) == FMP_INTR)
-        ;
-    return rc;
+    return WAIT(until, fmp_sem_wait(a, s, &w));
 }
 
 static void
@@ -79,9 +72,9 @@ go_in_and_out(void *arg)
     (void)arg;
     for (int i = 0; i < 5000; i++) {
         CHECK_EQ(wait_until(FMP_FOREVER), 0);
-        int now = atomic_fetch_add(inside, 1) + 1;
+        int now = atomic_fetch_add_explicit(inside, 1, memory_order_relaxed) + 1;
         CHECK(now <= 3);
-        atomic_fetch_sub(inside, 1);
+        atomic_fetch_sub_explicit(inside, 1, memory_order_relaxed);
         CHECK_EQ(fmp_sem_post(s), 0); /* never refused: each gives back what it took */
     }
 }
@@ -94,13 +87,37 @@ never_more_than_permits(void)
     fake_futex.unsliced = 1;
     pthread_t threads[4];
     pid_t pid = check_fork(go_in_and_out, NULL, NULL);
-    for (int i = 0; i < 4; i++)
-        threads[i] = check_thread(go_in_and_out, NULL);
-    for (int i = 0; i < 4; i++)
-        check_finish(threads[i]);
+    check_threads(threads, 4, go_in_and_out, NULL, 0);
+    check_finish_all(threads, 4);
     check_join(pid);
     fake_futex.unsliced = 0;
     CHECK_EQ(s->count, 3);
+}
+
+static uint64_t counter; /* not atomic: it is whose the permit is */
+
+static void
+count_up(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < 5000; i++) {
+        CHECK_EQ(wait_until(FMP_FOREVER), 0);
+        counter++;
+        CHECK_EQ(fmp_sem_post(s), 0);
+    }
+}
+
+static void
+one_permit_is_a_lock(void)
+{
+    begin(1, 1);
+    counter = 0;
+    fake_futex.unsliced = 1;
+    pthread_t threads[4];
+    check_threads(threads, 4, count_up, NULL, 0);
+    check_finish_all(threads, 4);
+    fake_futex.unsliced = 0;
+    CHECK_EQ(counter, 4 * 5000);
 }
 
 static void
@@ -119,15 +136,13 @@ each_post_reaches_a_sleeper(void)
     fake_futex.unsliced = 1;
     uint32_t waits = fake_futex.waits;
     pthread_t threads[6];
-    for (int i = 0; i < 6; i++)
-        threads[i] = check_thread(take_one, (void *)&taken);
+    check_threads(threads, 6, take_one, (void *)&taken, 0);
     UNTIL(fmp_load(&fake_futex.waits) >= waits + 6);
     for (int i = 0; i < 6; i++) {
         CHECK_EQ(fmp_sem_post(s), 0);
         UNTIL(fmp_load(&taken) == i + 1);
     }
-    for (int i = 0; i < 6; i++)
-        check_finish(threads[i]);
+    check_finish_all(threads, 6);
     fake_futex.unsliced = 0;
     CHECK_EQ(s->count, 0);
 }
@@ -162,5 +177,5 @@ the_dead_keep_what_they_took(void)
 }
 
 CHECK_MAIN(TEST(as_often_as_there_are_permits), TEST(no_post_beyond_the_bound),
-           TEST(an_interrupted_wait_takes_what_is_there), TEST(never_more_than_permits),
+           TEST(an_interrupted_wait_takes_what_is_there), TEST(never_more_than_permits), TEST(one_permit_is_a_lock),
            TEST(each_post_reaches_a_sleeper), TEST(the_dead_keep_what_they_took))
