@@ -14,6 +14,7 @@ The layout, each layer importing only those before it:
     _multiprocessing                        semaphores of the system, for libraries
     dummy/                                  the same interface with threads
     _launch/  (popen_fork)                  one module for each start method
+    _standby                                processes of the start method spawn, started ahead
     pool (_pool/)  managers (_managers/)
     context                                 all of the interface as methods
     this module                             those of the default context; _install
@@ -23,21 +24,20 @@ Submodules are loaded when they are first asked for, as attributes of this packa
 place where something is imported late.
 """
 
-import importlib
 import sys
 
 from . import context
-from ._install import install as install
-from ._install import load_ipython_extension as load_ipython_extension
-from ._install import uninstall as uninstall
-from ._install import unload_ipython_extension as unload_ipython_extension
 from .process import active_children, current_process, parent_process
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from . import _by_value as _by_value
+    from . import _definitions as _definitions
+    from . import _rerun as _rerun
+    from . import _standby as _standby
     from . import _tracker as _tracker
     from . import connection as connection
     from . import dummy as dummy
@@ -59,6 +59,10 @@ if TYPE_CHECKING:
     from . import spawn as spawn
     from . import synchronize as synchronize
     from . import util as util
+    from ._install import install as install
+    from ._install import load_ipython_extension as load_ipython_extension
+    from ._install import uninstall as uninstall
+    from ._install import unload_ipython_extension as unload_ipython_extension
 del TYPE_CHECKING  # all public names of this package are in __all__
 
 __version__ = "0.1.0"
@@ -109,8 +113,12 @@ SUBWARNING = 25
 _SUBMODULES = frozenset(
     {
         "_by_value",
+        "_definitions",
+        "_install",
         "_classic_queue",
         "_multiprocessing",
+        "_rerun",
+        "_standby",
         "_tracker",
         "connection",
         "dummy",
@@ -133,6 +141,8 @@ _SUBMODULES = frozenset(
         "util",
     }
 )
+
+_INSTALLERS = frozenset({"install", "load_ipython_extension", "uninstall", "unload_ipython_extension"})
 
 sys.modules["__mp_main__"] = sys.modules["__main__"]  # what that is called by children that made it anew
 
@@ -173,13 +183,19 @@ set_forkserver_preload = _default.set_forkserver_preload
 set_start_method = _default.set_start_method
 
 
-def __getattr__(name: str) -> "ModuleType | type":
+def __getattr__(name: str) -> "ModuleType | type | Callable[..., None]":
     if name in _SUBMODULES:
-        return importlib.import_module(f"{__name__}.{name}")
+        full_name = f"{__name__}.{name}"
+        __import__(full_name)  # importlib.import_module does no more, and is slow to import
+        return sys.modules[full_name]
+    if name in _INSTALLERS:
+        function: Callable[..., None] = getattr(__getattr__("_install"), name)
+        globals()[name] = function
+        return function
     if name == "reducer":
         return _default.reducer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_SUBMODULES})
+    return sorted({*globals(), *__all__, *_SUBMODULES, *_INSTALLERS})

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["after_fork", "finish", "set_spawning_popen", "take_over"]
 
 _STANDARD = "multiprocessing"
+UTIL = f"{_STANDARD}.util"  # without this module there is nothing to be done or dropped in a child
 
 _modules = sys.modules
 

@@ -18,6 +18,7 @@ put calls the hook with what cannot be pickled.
 from __future__ import annotations
 
 import collections
+import contextlib
 import copyreg
 import errno
 import os
@@ -26,6 +27,7 @@ import threading
 import time
 import types
 import weakref
+from collections.abc import Iterable
 from queue import Empty, Full
 from typing import Any
 
@@ -102,6 +104,31 @@ class _Hooked:
         sys.__excepthook__(type(e), e, e.__traceback__)
 
 
+class _OneByOne:
+    """put_many and get_many by way of put and get."""
+
+    def put_many(self, iterable: Iterable[Any], block: bool = True, timeout: float | None = None) -> int:
+        until = None if timeout is None else time.monotonic() + timeout
+        count = 0
+        for obj in iterable:
+            left = None if until is None else until - time.monotonic()
+            try:
+                self.put(obj, block, left)  # type: ignore[attr-defined]
+            except Full:
+                raise Full(count) from None
+            count += 1
+        return count
+
+    def get_many(self, max_items: int, block: bool = True, timeout: float | None = None) -> list[Any]:
+        if max_items < 1:
+            raise ValueError("max_items must be at least 1")
+        items = [self.get(block, timeout)]  # type: ignore[attr-defined]
+        with contextlib.suppress(Empty):
+            while len(items) < max_items:
+                items.append(self.get(False))  # type: ignore[attr-defined]
+        return items
+
+
 class Reporting(_Hooked):
     """A queue whose subclass wants to hear of what cannot be pickled, instead of the caller of put."""
 
@@ -115,6 +142,8 @@ class Reporting(_Hooked):
                 raise
             self._on_queue_feeder_error(e, obj)
 
+    put_many = _OneByOne.put_many
+
 
 class _Pickled:
     """Pickled with its state when a process is spawned, unlike the queues in shared memory."""
@@ -126,7 +155,7 @@ class _Pickled:
         return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
 
 
-class ClassicQueue(_Hooked, _Pickled):
+class ClassicQueue(_Hooked, _OneByOne, _Pickled):
     """The classic Queue; see the head of this file."""
 
     # What there is of it lives in the __dict__ of the subclass's instances.
@@ -151,7 +180,7 @@ class ClassicQueue(_Hooked, _Pickled):
 
     def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
         self._maxsize = maxsize if maxsize > 0 else SEM_VALUE_MAX
-        self._reader, self._writer = connection.Pipe(duplex=False)
+        self._reader, self._writer = connection.stream_pipe(duplex=False)
         self._rlock = ctx.Lock()
         self._wlock = ctx.Lock()
         self._sem = ctx.BoundedSemaphore(self._maxsize)
@@ -420,7 +449,7 @@ class ClassicSimpleQueue(_Pickled):
     _wlock: Any
 
     def __init__(self, *, ctx: Any) -> None:
-        self._reader, self._writer = connection.Pipe(duplex=False)
+        self._reader, self._writer = connection.stream_pipe(duplex=False)
         self._rlock = ctx.Lock()
         self._wlock = ctx.Lock()
 
@@ -440,6 +469,21 @@ class ClassicSimpleQueue(_Pickled):
         with self._rlock:
             message = self._reader.recv_bytes()
         return ForkingPickler.loads(message)
+
+    def put_many(self, iterable: Iterable[Any]) -> int:
+        count = 0
+        for obj in iterable:
+            self.put(obj)
+            count += 1
+        return count
+
+    def get_many(self, max_items: int) -> list[Any]:
+        if max_items < 1:
+            raise ValueError("max_items must be at least 1")
+        items = [self.get()]
+        while len(items) < max_items and not self.empty():
+            items.append(self.get())
+        return items
 
     def empty(self) -> bool:
         return not self._reader.poll()

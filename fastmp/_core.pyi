@@ -1,8 +1,8 @@
 """The C core of fastmp. Timeouts are in seconds; None waits for ever, zero or less tries once."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pickle import PickleBuffer
-from typing import Any, ClassVar, Final, Self, SupportsIndex, final
+from typing import Any, ClassVar, Final, NoReturn, Self, SupportsIndex, final
 
 from _typeshed import ReadableBuffer, WriteableBuffer
 from typing_extensions import disjoint_base
@@ -44,9 +44,20 @@ class Child:
     def close(self) -> None:
         """Give the sentinel back."""
 
-def fork(owner: int = 0, /) -> Child | None:
+def fork(
+    owner: int = 0,
+    live: Callable[..., NoReturn] | None = None,
+    args: tuple[object, ...] = (),
+    holder: object = None,
+    /,
+) -> Child | None:
     """Fork as os.fork() does (audit event, at-fork hooks). The child gets None. With an owner it takes the
-    place that expect() of another process got for it."""
+    place that expect() of another process got for it. With `live` the child calls that, and ends; other
+    threads are warned of then, where os.fork() does so. The Child becomes `holder._child` before a signal
+    handler can raise."""
+
+def is_forking() -> bool:
+    """In a hook of os.register_at_fork(): is it fork() of this module that runs it?"""
 
 def expect() -> Child:
     """A child that will be made otherwise. It has a place in the arena already, and what is pickled for it
@@ -59,11 +70,18 @@ def attach(fd: int, owner: int, /) -> None:
     """Share the arena behind a descriptor, which is owned from now on, as the child that expect() was
     called for, or with a new place if owner is 0. RuntimeError if this process has an arena already."""
 
+def become(owner: int, /) -> None:
+    """In a process that was made ahead and has its own place: be the child that expect() was called for. What
+    it holds, it keeps."""
+
 def unpickled() -> None:
     """In a new child: let go of what it was given and has no handle for."""
 
 def leave() -> None:
     """Give up, in a child about to end, all that this process holds in the arena."""
+
+def exit(exitcode: int, /) -> NoReturn:
+    """leave(), and end this process as os._exit() does. Its exit code is the last byte of the number."""
 
 def set_pickler(
     dumps: Callable[[Any], ReadableBuffer],
@@ -89,11 +107,14 @@ def cpu_count() -> int:
 def arena_info() -> dict[str, int]:
     """Figures of the arena: `blocks` in use, `bytes` in use, `objects`, `owners`."""
 
+def arena_name() -> int:
+    """A number that only processes of one arena have in common: those that descend from who made it."""
+
 # ---- connections -------------------------------------------------------------------------------
 
 @disjoint_base
 class Connection:
-    """One end of a stream of messages over a descriptor, which it owns."""
+    """One end of a stream of messages over a descriptor, which it owns, or beside it, if it is a pipe's."""
 
     def __init__(self, handle: SupportsIndex, readable: bool = True, writable: bool = True) -> None: ...
     _handle: int | None
@@ -113,6 +134,18 @@ class Connection:
     def poll(self, timeout: float | None = 0.0) -> bool: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc_info: object) -> None: ...
+    def _descriptor(self) -> int: ...
+    def _watch(self) -> tuple[int, bool]: ...
+    def _passenger(self) -> object: ...
+    def _interpose(self) -> None: ...
+    def _uncover(self) -> None: ...
+
+@final
+class PipeEnd:
+    """One end of a channel, which a Connection uses."""
+
+def pipe(duplex: object, /) -> tuple[Connection, Connection]:
+    """Two connected connections, whose messages lie in the arena. One-way: the second only sends."""
 
 def socket_pair(duplex: bool, /) -> tuple[int, int]:
     """Two connected stream sockets. One-way: the first only reads, the second only writes."""
@@ -121,7 +154,13 @@ def socket_pair(duplex: bool, /) -> tuple[int, int]:
 
 @disjoint_base
 class Lock:
-    def __init__(self, *, ctx: object = None) -> None: ...
+    """Anybody may release it. A robust one is released by its holder only; if that is killed, whoever wants
+    it next gets it, with a RuntimeWarning."""
+
+    def __init__(self, *, robust: bool = False, ctx: object = None) -> None: ...
+    @property
+    def recovered(self) -> bool:
+        """Was this robust lock taken over from a process that was killed? Until it is released."""
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
     def release(self) -> None: ...
     def locked(self) -> bool: ...
@@ -232,13 +271,23 @@ class Barrier:
 @disjoint_base
 class MessageQueue:
     """The core of Queue, JoinableQueue and SimpleQueue. `maxsize` bounds the messages in it and
-    `maxbytes` their size (one larger message may pass when it is empty); 0 is no bound."""
+    `maxbytes` their size (one larger message may pass when it is empty); 0 is no bound. The large buffers
+    of what is got are copied out (`buffers` 0), or stay where they are, read-only (1) or writable (2)."""
 
-    def __init__(self, maxsize: int = 0, maxbytes: int = 0) -> None: ...
+    def __init__(self, maxsize: int = 0, maxbytes: int = 0, buffers: int = 0) -> None: ...
     @property
     def maxsize(self) -> int: ...
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None: ...
     def get(self, block: bool = True, timeout: float | None = None) -> Any: ...
+    def put_many(self, iterable: Iterable[Any], block: bool = True, timeout: float | None = None) -> int:
+        """Put the objects in order, up to 256 at a time and each time with nobody's between them; returns how
+        many they were. If there is not room for all within the timeout, those that fit are put, and
+        Full with their number as its argument is raised. If iterating or pickling raises, what came before
+        is put."""
+    def get_many(self, max_items: int, block: bool = True, timeout: float | None = None) -> list[Any]:
+        """Take what is there, up to `max_items`; wait for the first as get does, but return an empty list
+        where that raises Empty. If one cannot be unpickled, its exception has the others in its attribute
+        `got`."""
     def put_bytes(self, buf: ReadableBuffer, block: bool = True, timeout: float | None = None) -> int:
         """Put a message as it is; returns its number, counted from 1."""
     def get_bytes(self, block: bool = True, timeout: float | None = None) -> bytes: ...
@@ -262,6 +311,11 @@ class MessageQueue:
     @property
     def _writer_closed(self) -> bool: ...
 
+@final
+class Loan:
+    """The memory of a message that is looked at where it lies; what queues with `buffers` make. It has the
+    buffer protocol."""
+
 # ---- pools ----------------------------------------------------------------------------------------
 
 @final
@@ -270,30 +324,82 @@ class Board:
     inherited by its workers."""
 
     def __init__(self, seats: int) -> None: ...
+    def watch(self, desk: Any, is_locked: Callable[[], bool], result_type: type[AwaitedJob], /) -> None:
+        """Whose `_initializer_raised` is told what a worker reports without having a task, and whose
+        `_stepped_down` that others wait when lead() returns. Whether its lock is this thread's: then lead()
+        leaves it to Python. Of which type the results of submit() are."""
+    def introduce(self, func: object, /) -> None:
+        """From now on tasks of this function go by reference without more ado; None: those of no one."""
+    @property
+    def plain(self) -> Any:
+        """The function that was introduced last, or None."""
     def put(
         self,
-        task: object,
-        entry: tuple[Any, Any, Any],
-        dumps: Callable[[Any], ReadableBuffer] | None = None,
+        job: Job,
+        key: int,
+        how: int,
+        func: Any,
+        args: Any,
+        kwds: Any,
+        dumps: Callable[[Any], ReadableBuffer] | None,
+        /,
     ) -> int:
-        """Send a task, pickled by `dumps` if that is given. When its result comes, `entry` = (mapping, key,
-        owner) says where to. Returns the bytes of the tasks that no worker has taken."""
-    def watch(self, entry: tuple[Any, Any, Any], /) -> None:
-        """Where to put what a worker reports without having a task."""
-    def collect(self, timeout: float | None = None) -> Any:
-        """Wait for a result, set mapping[key] = (kind, value), return owner. None if the timeout passes
-        first, at the end, and after a nudge. A value that cannot be unpickled is the exception, its kind
-        is -1."""
+        """Send a task, pickled by `dumps` unless that is None. Its result goes to the job, at that key.
+        Returns the bytes of the tasks that no worker has taken."""
+    def feed(
+        self, job: Job, how: int, func: Any, items: Any, size: int, key: int, end: int, most: int, /
+    ) -> int:
+        """Send the tasks from key to end of a list, tuple or range: one for each item if size is 0, else for
+        each slice of `size` items; as long as the function is `plain`, all can be pickled, and the load is no
+        more than `most`. Returns the key of the next."""
+    def stream(
+        self, job: Job, how: int, func: Any, iterator: Iterator[Any], most: int, /
+    ) -> tuple[Any, ...] | None:
+        """Send what an iterator gives as the job's next tasks, with pauses while enough is ahead; as long as
+        the function is `plain`, all can be pickled, and the load is no more than `most`. None at the end; or
+        else what was taken but not sent, a tuple of one, or ()."""
+    def submit(
+        self,
+        pool: Any,
+        func: Any,
+        args: Any,
+        kwds: Any,
+        callback: Any,
+        error_callback: Any,
+        attend: bool,
+        /,
+    ) -> Any:
+        """Send a task and return its result, to be. None, and nothing was done, if the function isn't `plain`
+        or anything else needs more ado. With `attend` somebody collects it if nobody waits."""
+    @property
+    def jobs(self) -> dict[int, Any]:
+        """Those that expect results, by number."""
+    def forget(self, job: Job, /) -> None:
+        """It expects nothing more, and lets go of its pool."""
+    def collect(self, timeout: float | None = None, job: Job | None = None) -> bool:
+        """Wait for results and put them into their jobs; call job._arrived() of those that are complete,
+        unless it is so simple that it is done here. Return when the job given is satisfied, or when none is
+        given or there are followers and nothing more is there for now. False if the timeout passes first, and
+        at the end."""
+    def lead(self, job: Job, /) -> None:
+        """Collect until the job is satisfied, if nobody leads and nothing is to be put right."""
+    leader: Any
+    leader_thread: int
+    followers: int
+    closing: bool
     def nudge(self) -> None:
-        """Make one call of collect() return."""
-    broken_off: Final[list[Any]]
+        """Make whoever collects look whether he goes on."""
+    @property
+    def guarded(self) -> dict[Any, int]:
+        """The threads of the guarded calls that run, by token."""
+    @property
+    def broken_off(self) -> list[Any]:
+        """Tokens of the guarded calls that raised; None for a lead()."""
     def guard(self, function: Callable[..., Any], token: object, /, *args: Any) -> Any:
         """Return function(token, *args). If that raises, append the token to `broken_off` and ring."""
-    def bury(self, pid: int, /) -> int | None:
-        """Free the seat of a dead worker. Returns the number of the task it had, 0 if it had none; None
-        if it never sat down."""
-    def fail(self, number: int, kind: int, obj: object, /) -> None:
-        """Add a result in the name of a worker who can't any more."""
+    def bury(self, pid: int, kind: int, obj: object, /) -> bool:
+        """Free the seat of a dead worker; this is the result of the task that it had, if any. False if it
+        never sat down."""
     def listen(self) -> bool:
         """Let the next result ring the bell. False if there is a result already."""
     def stop_listening(self) -> None: ...
@@ -312,10 +418,95 @@ class Board:
         """Bytes of the tasks that no worker has taken."""
     def sit(self) -> None:
         """Become one of the workers."""
-    def take(self) -> Any:
-        """Wait for the next task. None if there will be none. Raises what unpickling raises."""
-    def report(self, kind: int, obj: object, /) -> None:
-        """Send the result of the task that was taken last."""
+    def serve(
+        self,
+        run: Callable[..., Any],
+        failed: Callable[[BaseException], tuple[int, Any]],
+        refused: Callable[[BaseException, Any], tuple[int, Any]],
+        most: int | None,
+        /,
+    ) -> bool:
+        """Be a worker: run tasks until there will be none, and return False; or `most` of them. run(how,
+        func, args, kwds) is for those that are more than one call; failed and refused say what to report when
+        a task raised, and when its value can't be pickled."""
+    runs: bool
+    def fail(self, kind: int, obj: object, /) -> None:
+        """Report something without having a task."""
+
+@disjoint_base
+class Job:
+    """Where the results of tasks arrive: `total` of them (None: not known yet), at their keys or, unless
+    `ordered`, as they come."""
+
+    def __init__(
+        self,
+        desk: Any,
+        board: Any,
+        pool: Any,
+        func: Any,
+        total: int | None,
+        ordered: bool,
+        iterates: bool,
+        in_chunks: bool,
+        single: bool,
+    ) -> None: ...
+    _pool: Any
+    @property
+    def _desk(self) -> Any: ...
+    @property
+    def _job(self) -> int:
+        """Its number."""
+    _func: Any
+    _value: Any
+    _callback: Any
+    _error_callback: Any
+    _ready: bool
+    _success: bool
+    _calling_back: bool
+    _sent: int  # by a thread that feeds: the key of the next task
+    _ahead: int  # how many tasks may be ahead of the results passed on; 0 for no bound
+    _total: int | None
+    @property
+    def _index(self) -> int:
+        """How many results were passed on."""
+    def _put_in(self, key: int, kind: int, value: Any, /) -> None:
+        """A result has arrived."""
+    def _pop(self) -> tuple[int, int, Any] | None:
+        """The next result as (key, kind, value), which is passed on then; None if it isn't there."""
+    def _next_quickly(self) -> tuple[Any] | None:
+        """(value,), the next; None if it isn't there or more than that is to be done."""
+    def _begin_chunk(self, chunk: list[Any], /) -> None:
+        """The next results are the items of this list."""
+    def _pause(self) -> bool:
+        """In the thread that feeds: wait while as many tasks are ahead as there may be. True if it shall wait
+        no more."""
+    def _end_pause(self) -> None:
+        """Let that thread go on, if not as many are ahead."""
+    def _end_pauses(self) -> None:
+        """That thread shall wait no more."""
+    def _complete(self) -> bool:
+        """Have all results arrived?"""
+    def _satisfied(self) -> bool:
+        """Is there what somebody may wait for?"""
+    def _values(self) -> list[Any]:
+        """The values that arrived, all of them."""
+    def _failed(self) -> tuple[int, int, Any] | None:
+        """The first to arrive that is no value, as (key, kind, value); or None."""
+    def _clear_items(self) -> None:
+        """Forget all that arrived."""
+
+class AwaitedJob(Job):
+    """A job that is ready when all results are there. What get() doesn't find there at once is `_get`'s."""
+
+    def get(self, timeout: float | None = None) -> Any:
+        """Wait for the result and return it, or raise what the task raised. TimeoutError if it does not
+        come within `timeout` seconds."""
+
+class IteratingJob(Job):
+    """A job whose results are passed on as they come. What isn't there at once is for next() to find."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
 
 # ---- shared memory ------------------------------------------------------------------------------------
 

@@ -18,9 +18,9 @@ for one finds it. Imports nothing of ours.
 
 from __future__ import annotations
 
+import _pickle  # pickle.py is slow to import
 import functools
 import importlib
-import pickle
 import sys
 import types
 import weakref
@@ -92,7 +92,7 @@ def _take_from_library(name: str) -> Any:
         pickled = _library.pop(name)
     except KeyError:
         raise AttributeError(f"module {MAIN!r} has no attribute {name!r}") from None
-    return globals_of_main().setdefault(name, pickle.loads(pickled))
+    return globals_of_main().setdefault(name, _pickle.loads(pickled))
 
 
 def find(start: object, qualname: str) -> object:

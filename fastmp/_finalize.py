@@ -43,17 +43,14 @@ class Finalize:
     ) -> None:
         if exitpriority is not None and not isinstance(exitpriority, int):
             raise TypeError(f"Exitpriority ({exitpriority!r}) must be None or int, not {type(exitpriority)}")
-        if obj is not None:
-            self._weakref: weakref.ref[Any] | None = weakref.ref(obj, self)
-        elif exitpriority is None:
+        if obj is None and exitpriority is None:
             raise ValueError("Without object, exitpriority cannot be None")
-        else:
-            self._weakref = None
         self._callback: Callable[..., Any] | None = callback
         self._args = tuple(args)
         self._kwargs = dict(kwargs or {})
         self._key = (exitpriority, next(_finalizer_counter))
         self._pid = os.getpid()
+        self._weakref: weakref.ref[Any] | None = None if obj is None else weakref.ref(obj, self)
         _finalizer_registry[self._key] = self
 
     def __call__(self, wr: object = None) -> Any:

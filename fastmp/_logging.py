@@ -35,6 +35,7 @@ __all__ = [
     "debug",
     "info",
     "name_records",
+    "name_records_later",
     "sub_debug",
     "sub_warning",
     "warn",
@@ -90,7 +91,16 @@ def name_records(get_name: Callable[[], str]) -> None:
         sys.meta_path.insert(0, _LoggingAwaited(get_name))
 
 
-def _wrap_factory(module: Any, get_name: Callable[[], str]) -> None:
+def name_records_later(get_name: Callable[[], str | None]) -> bool:
+    """The same for this process and all forks of it, as far as `get_name` knows a name there, from when they
+    import `logging`. False if this process has done so."""
+    if "logging" in sys.modules:
+        return False
+    sys.meta_path.insert(0, _LoggingAwaited(get_name))
+    return True
+
+
+def _wrap_factory(module: Any, get_name: Callable[[], str | None]) -> None:
     make = module.getLogRecordFactory()
     pid = os.getpid()
 
@@ -107,7 +117,7 @@ def _wrap_factory(module: Any, get_name: Callable[[], str]) -> None:
 class _LoggingAwaited:
     """A finder that acts once: `logging` is found as ever, but this loads it and wraps its factory."""
 
-    def __init__(self, get_name: Callable[[], str]) -> None:
+    def __init__(self, get_name: Callable[[], str | None]) -> None:
         self._get_name = get_name
         self._loader: Any = None
 
@@ -133,4 +143,5 @@ class _LoggingAwaited:
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         self._loader.exec_module(module)
-        _wrap_factory(module, self._get_name)
+        if self._get_name() is not None:
+            _wrap_factory(module, self._get_name)

@@ -7,7 +7,7 @@ A leaf: imports nothing of fastmp.
 
 from __future__ import annotations
 
-import threading
+from _thread import _local  # threading.py is slow to import
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["assert_spawning", "get_spawning_popen", "set_spawning_popen"]
 
-_tls = threading.local()
+_tls = _local()
 
 
 def get_spawning_popen() -> Any:

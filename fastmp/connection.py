@@ -1,6 +1,7 @@
 """Connections between processes: pipes, listeners and their clients, and waiting for several at once.
 
-A `Connection` is the C core's: messages over a descriptor. This module makes the descriptors.
+A `Connection` is the C core's: messages over a descriptor, or, where `Pipe` made it, through shared memory
+with a descriptor beside it, for waiting and for the end. This module makes the descriptors.
 
 Who connects to a `Listener` that has a key must prove to know it, and the listener proves the same to the
 client. The proof is the standard library's, byte for byte, so either side may be a program that uses that:
@@ -15,19 +16,23 @@ all that follows #CHALLENGE#. An answer of that form is accepted, a challenge of
 
 Until the proof is given the peer is nobody: `_Handshake` reads its messages into a small buffer and within
 a time limit, and only then a Connection is made of the socket.
+
+An abstract name, which we choose where the program chooses no address, protects nothing: unlike a path in a
+private folder, every user can see it, connect to it, and take it when its listener has ended. So at such a
+name each side asks the kernel who the other is. A client that did not could be made to answer challenges
+which another user was given elsewhere.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hmac
 import importlib
 import os
-import secrets
 import select
 import socket
 import struct
 import time
+from _operator import _compare_digest as compare_digest  # hmac.py is slow to import
 
 from . import _core, _finalize, _logging, reduction
 from ._core import AuthenticationError, BufferTooShort, Connection
@@ -74,6 +79,7 @@ LONGEST_PROOF = 256  # of any message before the peer is known; the longest ther
 PROOF_SECONDS = 20.0  # for the whole proof, once the peer has begun
 DIGESTS = frozenset({b"md5", b"sha256", b"sha384", b"sha3_256", b"sha3_384"})
 LONGEST_WAIT_MS = 2**31 - 1  # what poll() takes
+_OWN_NAME = "\0fastmp-"  # how the abstract names begin that we choose
 
 
 # ---- pipes ---------------------------------------------------------------------------------------
@@ -81,10 +87,13 @@ LONGEST_WAIT_MS = 2**31 - 1  # what poll() takes
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     """A pair of connected connections. One-way: the first only receives, the second only sends."""
-    first, second = _core.socket_pair(bool(duplex))
-    if duplex:
-        return Connection(first), Connection(second)
-    return Connection(first, writable=False), Connection(second, readable=False)
+    return _core.pipe(duplex)
+
+
+def stream_pipe(duplex: bool = True) -> tuple[Connection, Connection]:
+    """A pair whose descriptors can be used by programs that do not share our memory."""
+    first, second = _core.socket_pair(duplex)
+    return Connection(first, writable=duplex), Connection(second, readable=duplex)
 
 
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
@@ -93,15 +102,24 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     Objects are connections, sockets, sentinels of processes, and all that has a fileno(). The list is
     empty if `timeout` seconds passed first, or if there is nothing to wait for.
     """
-    fds = [(obj, _descriptor(obj)) for obj in object_list]
-    if not fds and timeout is None:
+    looks = [(obj, *_look(obj)) for obj in object_list]
+    if not looks and timeout is None:
         return []
     poll = select.poll()
-    for _, fd in fds:
+    for _, fd, _ in looks:
         poll.register(fd, select.POLLIN)
     milliseconds = None if timeout is None else min(max(0.0, timeout) * 1000, LONGEST_WAIT_MS)
-    ready = {fd for fd, _ in poll.poll(milliseconds)}
-    return [obj for obj, fd in fds if fd in ready]
+    if any(ready for _, _, ready in looks):
+        milliseconds = 0
+    polled = {fd for fd, _ in poll.poll(milliseconds)}
+    return [obj for obj, fd, ready in looks if ready or fd in polled]
+
+
+def _look(obj: Any) -> tuple[int, bool]:
+    """The descriptor of an object, and whether it need not be polled."""
+    if isinstance(obj, Connection) and type(obj).fileno is Connection.fileno:
+        return obj._watch()
+    return _descriptor(obj), False
 
 
 def _descriptor(obj: Any) -> int:
@@ -122,12 +140,17 @@ def arbitrary_address(family: str) -> Address:
     if family == "AF_INET":
         return ("localhost", 0)
     if family == "AF_UNIX":
-        return f"\0fastmp-{os.getpid()}-{secrets.token_hex(16)}"
+        return f"{_OWN_NAME}{os.getpid()}-{os.urandom(16).hex()}"
     raise ValueError("unrecognized family")
 
 
 def _is_abstract(address: Address) -> bool:
     return bool(address) and address[0] in ("\0", 0)
+
+
+def _is_own_name(address: Address) -> bool:
+    name = os.fsencode(address) if isinstance(address, (str, bytes)) else b""
+    return name.startswith(_OWN_NAME.encode())
 
 
 def address_type(address: Address) -> str:
@@ -168,11 +191,8 @@ class Listener:
         family = family or (address and address_type(address)) or default_family
         _validate_family(family)
         _validate_key(authkey)
-        # The name of an abstract socket protects nothing: unlike a path in a private folder, any user
-        # may connect to it. Where the caller chose neither an address nor a key, the kernel is asked.
-        private = not address and family == "AF_UNIX" and authkey is None
         self._listener: SocketListener | None = SocketListener(
-            address or arbitrary_address(family), family, backlog, private
+            address or arbitrary_address(family), family, backlog
         )
         self._authkey = authkey
 
@@ -183,6 +203,10 @@ class Listener:
     def accept_socket(self) -> socket.socket:
         """The first half of accept(), which waits for a client to come."""
         return self._open_listener().accept_socket()
+
+    def accept_one(self) -> socket.socket | None:
+        """The same for who waits for other things as well: None if only a stranger had come."""
+        return self._open_listener().accept_one()
 
     def receive(self, sock: socket.socket) -> Connection:
         """The second half, which waits for what that client has to say."""
@@ -219,9 +243,9 @@ class Listener:
 
 
 class SocketListener:
-    """A listening socket. A `private` one takes only clients of the same user."""
+    """A listening socket. At an abstract name of ours it takes only clients of the same user, and root."""
 
-    def __init__(self, address: Address, family: str, backlog: int = 1, private: bool = False) -> None:
+    def __init__(self, address: Address, family: str, backlog: int = 1) -> None:
         self._socket = socket.socket(getattr(socket, family))
         try:
             # Else the port of a listener that was closed just now could not be had for a minute.
@@ -233,7 +257,7 @@ class SocketListener:
             raise
         self.address: Address = self._socket.getsockname()
         self.last_accepted: Address = None
-        self._private = private
+        self._private = _is_own_name(address)
         self._unlink: _finalize.Finalize | None = None
         if family == "AF_UNIX" and not _is_abstract(address):
             self._unlink = _finalize.Finalize(self, _remove_file, (os.path.abspath(address),), exitpriority=0)
@@ -244,12 +268,17 @@ class SocketListener:
 
     def accept_socket(self) -> socket.socket:
         """The socket of the next client."""
-        while True:
-            sock, self.last_accepted = self._socket.accept()
-            if not self._private or _same_user(sock):
-                break
+        while (sock := self.accept_one()) is None:
+            pass
+        return sock
+
+    def accept_one(self) -> socket.socket | None:
+        """The socket of the next who comes; None if that was another user, who was turned away."""
+        sock, self.last_accepted = self._socket.accept()
+        if self._private and not _same_user(sock):
             _logging.info("a client of another user was turned away")
             sock.close()
+            return None
         sock.setblocking(True)
         return sock
 
@@ -283,6 +312,8 @@ def Client(
     try:
         sock.settimeout(timeout)
         sock.connect(address)
+        if _is_own_name(address) and not _same_user(sock):
+            raise AuthenticationError("a process of another user listens at this address")
         if authkey is not None:
             sock.recv(1, socket.MSG_PEEK)
             handshake = _Handshake(sock)
@@ -405,24 +436,30 @@ def _require_bytes(authkey: object) -> None:
         raise ValueError(f"Authkey must be bytes, not {type(authkey)}")
 
 
+def _digest(authkey: bytes, message: bytes, name: str) -> bytes:
+    # It brings OpenSSL along, which no user of pipes should have to wait for.
+    digest: bytes = importlib.import_module("hmac").digest(authkey, message, name)
+    return digest
+
+
 def _create_response(authkey: bytes, message: bytes) -> bytes:
     """The answer to a challenge, in the form of the challenge."""
     digest, _ = _get_digest_name_and_payload(message)
     if not digest:
-        return hmac.digest(authkey, message, "md5")
-    return b"{%s}%s" % (digest.encode("ascii"), hmac.digest(authkey, message, digest))
+        return _digest(authkey, message, "md5")
+    return b"{%s}%s" % (digest.encode("ascii"), _digest(authkey, message, digest))
 
 
 def _verify_challenge(authkey: bytes, message: bytes, response: bytes) -> None:
     """AuthenticationError unless this is the answer of who knows the key."""
     digest, proof = _get_digest_name_and_payload(response)
     digest = digest or "md5"
-    expected = hmac.digest(authkey, message, digest)
+    expected = _digest(authkey, message, digest)
     if len(expected) != len(proof):
         raise AuthenticationError(
             f"expected {digest!r} of length {len(expected)} got {len(proof)}: digest received was wrong"
         )
-    if not hmac.compare_digest(expected, proof):
+    if not compare_digest(expected, proof):
         raise AuthenticationError("digest received was wrong")
 
 
@@ -494,11 +531,12 @@ def XmlClient(*args: Any, **kwargs: Any) -> ConnectionWrapper:
 
 
 def reduce_connection(conn: Connection) -> tuple[Any, ...]:
-    handle = reduction.DupFd(conn.fileno())
-    return rebuild_connection, (handle, conn.readable, conn.writable)
+    handle = reduction.DupFd(conn._descriptor())
+    return rebuild_connection, (handle, conn.readable, conn.writable, conn._passenger())
 
 
-def rebuild_connection(handle: Any, readable: bool, writable: bool) -> Connection:
+def rebuild_connection(handle: Any, readable: bool, writable: bool, passenger: object = None) -> Connection:
+    """`passenger` has kept the pipe until here, where the descriptor's label tells which one it is of."""
     return Connection(handle.detach(), readable, writable)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from _operator import index  # operator.py is slow to import
 
 import fastmp
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .queues import JoinableQueue as JoinableQueueType
     from .queues import Queue as QueueType
     from .queues import SimpleQueue as SimpleQueueType
+    from .queues import ZeroCopy
 
 __all__ = [
     "AuthenticationError",
@@ -81,9 +83,10 @@ class BaseContext:
         """Two connected ends; one-way, the first receives and the second sends."""
         return fastmp.connection.Pipe(duplex)
 
-    def Lock(self) -> _core.Lock:
-        """A lock, which any process may release."""
-        return fastmp.synchronize.Lock(ctx=self.get_context())
+    def Lock(self, *, robust: bool = False) -> _core.Lock:
+        """A lock, which any process may release. A robust one is released by its holder only; if that is
+        killed the next gets it, with a RuntimeWarning, and `recovered` is true until it is released."""
+        return fastmp.synchronize.Lock(robust=robust, ctx=self.get_context())
 
     def RLock(self) -> _core.RLock:
         """A lock that its owner may take more than once."""
@@ -111,17 +114,18 @@ class BaseContext:
         """A barrier."""
         return fastmp.synchronize.Barrier(parties, action, timeout, ctx=self.get_context())
 
-    def Queue(self, maxsize: int = 0) -> QueueType[Any]:
-        """A queue; without `maxsize`, or one less than 1, it has no bound."""
-        return fastmp.queues.Queue(maxsize, ctx=self.get_context())
+    def Queue(self, maxsize: int = 0, *, zero_copy: ZeroCopy = False) -> QueueType[Any]:
+        """A queue; without `maxsize`, or one less than 1, it has no bound. With `zero_copy` received arrays
+        stay in shared memory, read-only, or writable if it is "writable"."""
+        return fastmp.queues.Queue(maxsize, ctx=self.get_context(), zero_copy=zero_copy)
 
-    def JoinableQueue(self, maxsize: int = 0) -> JoinableQueueType[Any]:
+    def JoinableQueue(self, maxsize: int = 0, *, zero_copy: ZeroCopy = False) -> JoinableQueueType[Any]:
         """A queue that knows how many of its items are still being worked on."""
-        return fastmp.queues.JoinableQueue(maxsize, ctx=self.get_context())
+        return fastmp.queues.JoinableQueue(maxsize, ctx=self.get_context(), zero_copy=zero_copy)
 
-    def SimpleQueue(self) -> SimpleQueueType[Any]:
+    def SimpleQueue(self, *, zero_copy: ZeroCopy = False) -> SimpleQueueType[Any]:
         """A queue with few methods."""
-        return fastmp.queues.SimpleQueue(ctx=self.get_context())
+        return fastmp.queues.SimpleQueue(ctx=self.get_context(), zero_copy=zero_copy)
 
     def Pool(
         self,
@@ -130,7 +134,8 @@ class BaseContext:
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
     ) -> PoolType:
-        """A pool of worker processes."""
+        """A pool of worker processes, by default as many as this process may use processors. Each begins with
+        `initializer(*initargs)`, and is replaced after `maxtasksperchild` tasks if that is given."""
         return fastmp.pool.Pool(
             processes, initializer, initargs, maxtasksperchild, context=self.get_context()
         )
@@ -178,6 +183,20 @@ class BaseContext:
         """Modules that the fork server imports when it starts. If one can't be imported: `ignore` it, `warn`,
         or `fail` to start."""
         fastmp.forkserver.set_forkserver_preload(module_names, on_error=on_error)
+
+    def set_standby(self, n: int, *, wait: bool = False) -> None:
+        """Keep `n` processes of this start method started ahead, so that a start costs a message; 0 ends
+        them. With `wait`, return when they are ready. ValueError for `fork`."""
+        n = index(n)
+        if n < 0:
+            raise ValueError(f"the number of processes to start ahead cannot be negative: {n}")
+        self.get_context()._set_standby(n, wait)
+
+    def _set_standby(self, n: int, wait: bool) -> None:
+        raise ValueError(
+            f"no process can be started ahead with the start method {self.get_start_method()!r}: "
+            "a forked process is a copy of its parent as it is at the start"
+        )
 
     def get_context(self, method: str | None = None) -> BaseContext:
         """The context of a start method; without one, this context."""
@@ -228,8 +247,9 @@ class ForkProcess(process.BaseProcess):
 
     @staticmethod
     def _after_fork() -> None:
-        _force_start_method("fork")
-        process.BaseProcess._after_fork()
+        if _default_context._actual_context is not _fork_context:
+            _default_context._actual_context = _fork_context
+        process.forget_duties()
 
 
 class SpawnProcess(process.BaseProcess):
@@ -258,7 +278,7 @@ class ForkServerProcess(process.BaseProcess):
     @staticmethod
     def _after_fork() -> None:
         _force_start_method("forkserver")
-        process.BaseProcess._after_fork()
+        process.forget_duties()
 
 
 class ForkContext(BaseContext):
@@ -274,12 +294,18 @@ class SpawnContext(BaseContext):
     _name = "spawn"
     Process = SpawnProcess
 
+    def _set_standby(self, n: int, wait: bool) -> None:
+        fastmp._standby.set_standby(n, wait)
+
 
 class ForkServerContext(BaseContext):
     """Children are copies of a small server."""
 
     _name = "forkserver"
     Process = ForkServerProcess
+
+    def _set_standby(self, n: int, wait: bool) -> None:
+        fastmp.forkserver.set_standby(n, wait)
 
 
 class DefaultContext(BaseContext):
@@ -303,7 +329,10 @@ class DefaultContext(BaseContext):
     def set_start_method(self, method: str | None, force: bool = False) -> None:
         """Set the start method, once for a program, or again with `force`; None forgets it."""
         if self._actual_context is not None and not force:
-            raise RuntimeError("context has already been set")
+            why = ""
+            if getattr(process.current_process(), "_inheriting", False):
+                why = " by the parent; the main module is to set it under `if __name__ == '__main__':`"
+            raise RuntimeError(f"context has already been set{why}")
         self._actual_context = None if method is None and force else self.get_context(method)
 
     def get_start_method(self, allow_none: bool = False) -> str | None:
@@ -319,8 +348,9 @@ class DefaultContext(BaseContext):
 
 
 _reducer: ModuleType | type | None = None
+_fork_context = ForkContext()
 _concrete_contexts: dict[str, BaseContext] = {
-    "fork": ForkContext(),
+    "fork": _fork_context,
     "spawn": SpawnContext(),
     "forkserver": ForkServerContext(),
 }
@@ -328,5 +358,4 @@ _default_context = DefaultContext(_concrete_contexts["fork" if sys.version_info 
 
 
 def _force_start_method(method: str) -> None:
-    if _default_context._actual_context is not _concrete_contexts[method]:
-        _default_context._actual_context = _concrete_contexts[method]
+    _default_context._actual_context = _concrete_contexts[method]

@@ -42,10 +42,10 @@ from ._managers.server import public_methods as public_methods
 from ._managers.shared import SharedMemoryManager
 from ._managers.shared import SharedMemoryServer as SharedMemoryServer
 from ._managers.state import State as State
-from ._managers.sync import Array as Array
-from ._managers.sync import Namespace as Namespace
 from ._managers.sync import SyncManager
-from ._managers.sync import Value as Value
+from ._managers.values import Array as Array
+from ._managers.values import Namespace as Namespace
+from ._managers.values import Value as Value
 
 HAS_SHMEM = True
 

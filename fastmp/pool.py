@@ -5,8 +5,8 @@
                                                   supervisor: a thread for all that nobody waits for
 
 A task is pickled by the caller, straight into shared memory; when its result comes, the C core puts that
-into the `_inbox` of the result object (ApplyResult, MapResult, IMapIterator) that the task belongs to, and
-hands the result object to whoever collects, who tells it to look (`_arrived`).
+into the result object (ApplyResult, MapResult, IMapIterator) that the task belongs to, and when all are there
+it makes the object ready, or tells it so (`_arrived`) if there is more to it: an error, a callback.
 
 Results are collected by who waits for one: the first thread that waits leads, the others follow, asleep
 until theirs is there or until it is their turn to lead. So a call costs no switch of threads. When nobody

@@ -4,24 +4,28 @@ Every process knows itself (`current_process`), who started it (`parent_process`
 (`active_children`). How a child comes to life is the business of the launcher that `_Popen` returns; in
 the child the launcher calls `_bootstrap`, which makes this module speak of the child, runs `run` and
 returns the exit code. What is done between the fork and `run`, and between `run` and the exit, is kept
-short: each object that is touched there costs the copy of a page.
+short: each object that is touched there costs the copy of a page. That is why some functions are imported by
+themselves: to look one up in its module touches its name and the type's cache.
 """
 
 from __future__ import annotations
 
-import _thread
+import _signal  # type: ignore[import-not-found]  # signal.py is slow to import
 import atexit
 import io
-import itertools
 import os
-import select
-import signal
 import sys
-import threading
 import time
+from _thread import _count as count_threads
 from _weakrefset import WeakSet
+from itertools import count
+from os import getpid
+from sys import modules
+
+import fastmp
 
 from . import _beside, _core, _logging
+from ._beside import UTIL
 from ._finalize import _afterfork_registry, _finalizer_registry, run_after_forkers, run_finalizers
 from ._spawning import get_spawning_popen
 
@@ -65,6 +69,16 @@ def _cleanup() -> None:
         popen = child._popen
         if popen is not None and popen.poll() is not None:
             _children.discard(child)
+
+
+def forget_duties() -> None:
+    """In the child, before `run`: nothing that the parent was to do later is inherited."""
+    if _finalizer_registry:
+        _finalizer_registry.clear()
+    if _afterfork_registry.data:  # type: ignore[attr-defined]  # its len() is a call of Python
+        run_after_forkers(_logging.info)
+    if UTIL in modules:
+        _beside.after_fork()
 
 
 class BaseProcess:
@@ -113,7 +127,10 @@ class BaseProcess:
     def run(self) -> None:
         """What the process does: call the target. Subclasses may override it."""
         if self._target:
-            self._target(*self._args, **self._kwargs)
+            if self._kwargs:
+                self._target(*self._args, **self._kwargs)
+            else:
+                self._target(*self._args)
 
     def start(self) -> None:
         """Start the process. Once only, and by the process that made this object."""
@@ -125,7 +142,6 @@ class BaseProcess:
         )
         _cleanup()
         self._popen = self._Popen(self)
-        self._sentinel = self._popen.sentinel
         # They have done their duty in the child; here they might refer back to this object.
         del self._target, self._args, self._kwargs
         _children.add(self)
@@ -176,7 +192,6 @@ class BaseProcess:
                 )
             self._popen.close()
             self._popen = None
-            del self._sentinel
             _children.discard(self)
         self._closed = True
 
@@ -237,11 +252,10 @@ class BaseProcess:
     def sentinel(self) -> int:
         """A descriptor that becomes readable when the process ends."""
         self._check_closed()
-        try:
-            sentinel: int = self._sentinel
-            return sentinel
-        except AttributeError:
-            raise ValueError("process not started") from None
+        if self._popen is None:
+            raise ValueError("process not started")
+        sentinel: int = self._popen.sentinel
+        return sentinel
 
     def __repr__(self) -> str:
         exitcode = None
@@ -276,33 +290,29 @@ class BaseProcess:
         try:
             _become(self, parent_sentinel)
             self._after_fork()
-            _logging.info("child process calling self.run()")
+            if _logging.logger is not None:
+                _logging.info("child process calling self.run()")
             try:
                 self.run()
                 exitcode = 0
             finally:
                 _exit_function()
-                _beside.finish()
+                if UTIL in modules:
+                    _beside.finish()
         except SystemExit as e:
             exitcode = _exit_status(e.code)
         except BaseException:
             sys.stderr.write(f"Process {self.name}:\n")
             sys.__excepthook__(*sys.exc_info())
         finally:
-            if _thread._count():  # otherwise there is nobody to wait for
-                threading._shutdown()  # type: ignore[attr-defined]
-            _logging.info("process exiting with exitcode %d", exitcode)
+            if count_threads():  # otherwise there is nobody to wait for
+                _join_threads()
+            if _logging.logger is not None:
+                _logging.info("process exiting with exitcode %d", exitcode)
             _flush_std_streams()
         return exitcode
 
-    @staticmethod
-    def _after_fork() -> None:
-        """In the child, before `run`: nothing that the parent was to do later is inherited."""
-        if _finalizer_registry:
-            _finalizer_registry.clear()
-        if _afterfork_registry:
-            run_after_forkers(_logging.info)
-        _beside.after_fork()
+    _after_fork = staticmethod(forget_duties)
 
 
 class AuthenticationString(bytes):
@@ -364,6 +374,10 @@ class _ParentProcess(BaseProcess):
     pid = ident
 
     @property
+    def sentinel(self) -> int:
+        return self._sentinel
+
+    @property
     def _sentinel(self) -> int:
         if self._given_sentinel is None:
             self._given_sentinel = self._open_sentinel()
@@ -381,12 +395,10 @@ class _ParentProcess(BaseProcess):
 
     def _ended(self, timeout: float | None) -> bool:
         try:
-            poll = select.poll()
-            poll.register(self._sentinel, select.POLLIN)
+            sentinel = self._sentinel
         except OSError:
             return self._ended_without_pidfd(timeout)
-        milliseconds = None if timeout is None else max(0, timeout) * 1000
-        return bool(poll.poll(milliseconds))
+        return bool(fastmp.connection.wait([sentinel], timeout))
 
     def _ended_without_pidfd(self, timeout: float | None) -> bool:
         until = None if timeout is None else time.monotonic() + timeout
@@ -407,19 +419,46 @@ def _current_name() -> str:
     return _current_process.name
 
 
+def _name_of_child() -> str | None:
+    """The same in a child of ours; None in all other processes."""
+    return _current_process.name if _child_pid == getpid() else None
+
+
+def prepare_for_children() -> None:
+    """Before a fork: what all children would have to do is done once."""
+    global _named_later
+    if not _named_later:
+        _named_later = _logging.name_records_later(_name_of_child)
+
+
 def _become(process: BaseProcess, parent_sentinel: int | None) -> None:
     """In a new child: the module's view of the world is the child's from here on."""
     global _current_process, _parent_process, _parent_sentinel, _child_pid
     global _process_counter, _children, _relatives, _exiting
     _exiting = False
-    _process_counter = itertools.count(1)
+    _process_counter = count(1)
     # The old set is kept: to drop it would touch every sibling, which the program mostly holds anyway.
     _relatives, _children = (_relatives, _children), set()
     _current_process = process
-    _parent_process, _parent_sentinel, _child_pid = None, parent_sentinel, os.getpid()
+    _parent_process, _parent_sentinel, _child_pid = None, parent_sentinel, getpid()
     _replace_stdin()
-    threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
-    _logging.name_records(_current_name)
+    if threading := modules.get("threading"):
+        threading.main_thread()._set_native_id()
+    if "logging" in modules or not _named_later:
+        _logging.name_records(_current_name)
+
+
+def rehearse(process: BaseProcess) -> None:
+    """In a process that waits to be a child: be that one for once, and then nobody's child as before."""
+    global _child_pid
+    before = _current_process
+    try:
+        _become(process, None)
+        process.run()
+        _flush_std_streams()
+    finally:
+        _become(before, None)
+        _child_pid = 0
 
 
 class _NoInput(io.RawIOBase):
@@ -444,6 +483,11 @@ def _replace_stdin() -> None:
     """Children do not compete for the terminal: their standard input is empty."""
     if sys.stdin is not None:
         sys.stdin = _no_input
+
+
+def _join_threads() -> None:
+    if threading := modules.get("threading"):  # this module lives without, it is slow to import
+        threading._shutdown()
 
 
 def _exit_status(code: object) -> int:
@@ -478,7 +522,8 @@ def _exit_function() -> None:
     if _exiting:
         return
     _exiting = True
-    _logging.info("process shutting down")
+    if _logging.logger is not None:
+        _logging.info("process shutting down")
     if _children or _finalizer_registry:
         _finish()
 
@@ -486,28 +531,35 @@ def _exit_function() -> None:
 def _finish() -> None:
     _logging.debug("running all 'atexit' finalizers with priority >= 0")
     run_finalizers(0)
-    for child in active_children():
+    for child in _own_children():
         if child.daemon:
             _logging.info("calling terminate() for daemon %s", child.name)
             child._popen.terminate()
-    for child in active_children():
+    for child in _own_children():
         _logging.info("calling join() for process %s", child.name)
         child.join()
     _logging.debug("running the remaining 'atexit' finalizers")
     run_finalizers()
 
 
+def _own_children() -> list[BaseProcess]:
+    """Those that this process started: in one that the user forked, others' may be in the list."""
+    return [child for child in active_children() if child._parent_pid == os.getpid()]
+
+
 _exitcode_to_name = {
     -number: f"-{name}"
-    for name, number in vars(signal).items()
+    for name, number in vars(_signal).items()
     if name.startswith("SIG") and not name.startswith("SIG_")
 }
-_current_process: BaseProcess = _MainProcess()
+_main_process = _MainProcess()  # kept: a child would touch a dozen pages to let go of it
+_current_process: BaseProcess = _main_process
 _parent_process: BaseProcess | None = None  # made when it is asked for
 _parent_sentinel: int | None = None
 _child_pid = 0
+_named_later = False  # whether the log records of forked children carry their names once there are any
 _no_input = io.TextIOWrapper(io.BufferedReader(_NoInput()), encoding="utf-8")  # made before any child
-_process_counter = itertools.count(1)
+_process_counter = count(1)
 _children: set[BaseProcess] = set()
 _relatives: tuple[object, ...] = ()  # children of the processes before this one
 _dangling: WeakSet[BaseProcess] = WeakSet()

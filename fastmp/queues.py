@@ -9,6 +9,11 @@ are views of the queue that answer as those would. A process gets a descriptor f
 for `_reader.fileno()`: readable while there is something to get, in `connection.wait` and in event loops.
 Where several processes get from one queue, another one may be quicker: then it was readable in vain.
 
+The large buffers of an item, those that pickle 5 keeps apart (numpy arrays), are copied in by put and out
+by get. With `zero_copy` they are not copied out: the received array lies in shared memory, read-only, or
+writable if `zero_copy="writable"`, and the memory is freed with the last view of it. A child that is forked
+meanwhile shares it, as it shares an Array, and keeps it alive, too. All other items are as without.
+
 Subclasses that take a classic queue apart get one: see _classic_queue.
 """
 
@@ -28,11 +33,12 @@ from ._core import SEM_VALUE_MAX, MessageQueue
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from typing import Any, ClassVar, Generic, TypeVar
+    from typing import Any, ClassVar, Generic, Literal, TypeVar
 
     from _typeshed import ReadableBuffer
 
     _T = TypeVar("_T")
+    ZeroCopy = bool | Literal["writable"]
 
     class _MessageQueue(MessageQueue, Generic[_T]): ...
 
@@ -42,6 +48,7 @@ else:
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 
+_BUFFERS = {False: 0, True: 1, "writable": 2}  # by zero_copy
 _SIMPLE_BYTES = 1 << 20  # what may be in flight in a SimpleQueue; as with a pipe, a fast writer waits
 
 
@@ -141,6 +148,13 @@ class _Queue(_MessageQueue[_T]):
         pass
 
 
+def _buffers(zero_copy: object) -> int:
+    try:
+        return _BUFFERS[zero_copy]
+    except (KeyError, TypeError):
+        raise ValueError(f"zero_copy must be False, True or 'writable', not {zero_copy!r}") from None
+
+
 class _Absent:
     """An attribute of the base class that there is not here."""
 
@@ -158,8 +172,8 @@ class Queue(_Queue[_T]):
     task_done: Any = _Absent()
     join: Any = _Absent()
 
-    def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
-        super().__init__(max(maxsize, 0))
+    def __init__(self, maxsize: int = 0, *, ctx: Any = None, zero_copy: ZeroCopy = False) -> None:
+        super().__init__(max(maxsize, 0), 0, _buffers(zero_copy))
         self._maxsize = maxsize if maxsize > 0 else SEM_VALUE_MAX
 
     def __getstate__(self) -> Any:
@@ -209,8 +223,8 @@ class SimpleQueue(_Queue[_T]):
     task_done: Any = _Absent()
     join: Any = _Absent()
 
-    def __init__(self, *, ctx: Any = None) -> None:
-        super().__init__(0, _SIMPLE_BYTES)
+    def __init__(self, *, ctx: Any = None, zero_copy: ZeroCopy = False) -> None:
+        super().__init__(0, _SIMPLE_BYTES, _buffers(zero_copy))
 
     def close(self) -> None:
         """This process uses it no more."""

@@ -13,10 +13,10 @@ Methods, built-in ones too, and functools.partial need no reducer here: pickle k
 
 from __future__ import annotations
 
+import _pickle  # pickle.py is slow to import
 import array
 import copyreg
 import os
-import pickle
 import socket
 import sys
 
@@ -49,7 +49,7 @@ __all__ = [
 
 HAVE_SEND_HANDLE = True
 SCALARS = frozenset({type(None), bool, int, float, str, bytes})  # can't contain what a reducer is for
-UNPICKLABLE = (pickle.PicklingError, AttributeError, TypeError)  # what pickle raises then
+UNPICKLABLE = (_pickle.PicklingError, AttributeError, TypeError)  # what pickle raises then
 APART_BYTES = 1 << 14  # a buffer of fewer is copied into the pickle
 KEEP_BYTES = 1 << 16  # after a longer message its pickler is dropped: its memo may have grown as well
 
@@ -86,9 +86,9 @@ class _Chunks(list[bytes]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.buffers: list[pickle.PickleBuffer] = []
+        self.buffers: list[_pickle.PickleBuffer] = []
 
-    def keep(self, buffer: pickle.PickleBuffer) -> bool:
+    def keep(self, buffer: _pickle.PickleBuffer) -> bool:
         """Whether the pickler is to write the buffer itself."""
         if buffer.raw().nbytes < APART_BYTES:
             return True
@@ -96,11 +96,11 @@ class _Chunks(list[bytes]):
         return False
 
 
-_idle: list[tuple[pickle.Pickler, _Chunks]] = []
-_idle_apart: list[tuple[pickle.Pickler, _Chunks]] = []  # that leave large buffers
+_idle: list[tuple[_pickle.Pickler, _Chunks]] = []
+_idle_apart: list[tuple[_pickle.Pickler, _Chunks]] = []  # that leave large buffers
 
 
-def _write(obj: Any, idle: list[tuple[pickle.Pickler, _Chunks]]) -> bytes | _Chunks:
+def _write(obj: Any, idle: list[tuple[_pickle.Pickler, _Chunks]]) -> bytes | _Chunks:
     """The pickle of an object: bytes if it is short, else its pieces."""
     if copyreg.dispatch_table != _seen_copyreg or _modules.get(_STANDARD, _this) is not _this:
         _merge()
@@ -109,7 +109,9 @@ def _write(obj: Any, idle: list[tuple[pickle.Pickler, _Chunks]]) -> bytes | _Chu
     except IndexError:
         chunks = _Chunks()
         apart = idle is _idle_apart
-        pickler = pickle.Pickler(chunks, 5, buffer_callback=chunks.keep) if apart else pickle.Pickler(chunks)
+        pickler = (
+            _pickle.Pickler(chunks, 5, buffer_callback=chunks.keep) if apart else _pickle.Pickler(chunks)
+        )
         pickler.dispatch_table = _merged
     pickler.dump(obj)  # one that failed is not used again
     if len(chunks) != 1 or len(chunks[0]) > KEEP_BYTES or chunks.buffers:
@@ -123,19 +125,19 @@ def _write(obj: Any, idle: list[tuple[pickle.Pickler, _Chunks]]) -> bytes | _Chu
 def dumps(obj: Any) -> bytes:
     """The pickle of an object, by way of the registered reducers."""
     if type(obj) in SCALARS:
-        return pickle.dumps(obj)
+        return _pickle.dumps(obj)
     message = _write(obj, _idle)
     return message if isinstance(message, bytes) else b"".join(message)
 
 
-def dumps_apart(obj: Any) -> bytes | tuple[list[bytes], list[pickle.PickleBuffer]]:
+def dumps_apart(obj: Any) -> bytes | tuple[list[bytes], list[_pickle.PickleBuffer]]:
     """The same for a message in shared memory: if it is long, in pieces that need not be put together before,
     and with large buffers beside it (pickle protocol 5)."""
     message = _write(obj, _idle_apart)
     return message if isinstance(message, bytes) else (message, message.buffers)
 
 
-loads = pickle.loads
+loads = _pickle.loads
 
 
 def dumps_for_child(obj: Any) -> bytes:
@@ -158,7 +160,7 @@ def dumps_for_child(obj: Any) -> bytes:
     return fastmp._by_value.dumps(obj, known)
 
 
-class ForkingPickler(pickle.Pickler):
+class ForkingPickler(_pickle.Pickler):
     """A pickler that knows the registered reducers."""
 
     _extra_reducers: ClassVar[Table] = _own
@@ -226,10 +228,14 @@ def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:
     """Send a descriptor over a connection made of a Unix socket."""
     with socket.fromfd(conn.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sendfds(sock, [handle])
+    if isinstance(conn, _core.Connection):
+        conn._interpose()
 
 
 def recv_handle(conn: Any) -> int:
     """Receive a descriptor that send_handle() sent."""
+    if isinstance(conn, _core.Connection):
+        conn._uncover()
     with socket.fromfd(conn.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         return recvfds(sock, 1)[0]
 

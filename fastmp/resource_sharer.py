@@ -4,30 +4,37 @@
     DupFd(fd) keeps a copy under a key
     thread: sends the descriptor, closes the copy  <----  detach(): connects, shows the key
 
-The thread starts with the first ticket and serves those who know the program's key (authkey). A ticket is for
-one: it is void when it has been used, and when its owner has ended.
+A thread that starts with the first ticket accepts; each client then has a thread of its own, so that one that
+says nothing, or was stopped, is in nobody's way. Those are served who know the program's key (authkey). A
+ticket is for one: it is void when it has been used, and when its owner has ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
+import socket
 import sys
 import threading
+import time
 
 from . import _logging, connection, process, reduction
+from ._core import AuthenticationError
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    # where to go, and the key; one without a key ends the thread
-    Ticket: TypeAlias = tuple[connection.Address, str | None]
+    Ticket: TypeAlias = tuple[connection.Address, str]  # where to go, and the key
     Offer: TypeAlias = tuple[Callable[[connection.Connection, int], object], Callable[[], object]]
 
 __all__ = ["DupFd", "stop"]
+
+BACKLOG = 128
+RETRY_SECONDS = 0.05  # after an accept() that failed, mostly for want of descriptors
 
 
 class DupFd:
@@ -50,7 +57,7 @@ class _Sharer:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._offers: dict[str | None, Offer] = {}
+        self._offers: dict[str, Offer] = {}
         self._listener: connection.Listener | None = None
         self._thread: threading.Thread | None = None
 
@@ -75,46 +82,62 @@ class _Sharer:
     def stop(self, timeout: float | None = None) -> None:
         """End the thread and withdraw all offers. The next one starts it again."""
         with self._lock:
-            if self._listener is None or self._thread is None:
+            listener, thread = self._listener, self._thread
+            if listener is None or thread is None:
                 return
-            with self.get_connection((self._listener.address, None)):
-                self._thread.join(timeout)
-            if self._thread.is_alive():
+            self._listener = None
+            with socket.socket(socket.AF_UNIX) as knock, contextlib.suppress(OSError):
+                knock.settimeout(timeout)
+                knock.connect(listener.address)
+            thread.join(timeout)
+            if thread.is_alive():
                 _logging.sub_warning("the thread that shares descriptors did not stop in %s seconds", timeout)
+            listener.close()
             self._reset()
 
     def _start(self) -> connection.Listener:
         key = bytes(process.current_process().authkey)
-        listener = connection.Listener(authkey=key, backlog=128)
+        listener = self._listener = connection.Listener(authkey=key, backlog=BACKLOG)
         self._thread = threading.Thread(target=self._serve, args=(listener,), daemon=True)
         self._thread.start()
-        self._listener = listener
         return listener
 
     def _serve(self, listener: connection.Listener) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for others
-        serving = True
-        while serving:
+        while True:
             try:
-                serving = self._serve_client(listener)
-            except Exception:
-                if not process.is_exiting():
-                    sys.excepthook(*sys.exc_info())
+                sock = listener.accept_socket()
+            except OSError:
+                time.sleep(RETRY_SECONDS)
+                continue
+            if self._listener is not listener:
+                sock.close()
+                return
+            try:
+                threading.Thread(target=self._serve_client, args=(listener, sock), daemon=True).start()
+            except RuntimeError:  # there are too many threads
+                sock.close()
 
-    def _serve_client(self, listener: connection.Listener) -> bool:
-        with listener.accept() as conn:
-            key, pid = conn.recv()
-            if key is None:
-                return False
-            offer = self._offers.pop(key, None)
-            if offer is None:
-                return True  # the client sees the end of the connection
-            send, close = offer
-            try:
-                send(conn, pid)
-            finally:
-                close()
-        return True
+    def _serve_client(self, listener: connection.Listener, sock: socket.socket) -> None:
+        try:
+            with listener.receive(sock) as conn:
+                self._give(conn)
+        except (AuthenticationError, EOFError, OSError) as e:
+            _logging.debug("a client was refused, or lost: %r", e)
+        except Exception:
+            if not process.is_exiting():
+                sys.excepthook(*sys.exc_info())
+
+    def _give(self, conn: connection.Connection) -> None:
+        key, pid = conn.recv()
+        offer = self._offers.pop(key, None)
+        if offer is None:
+            return  # the client sees the end of the connection
+        send, close = offer
+        try:
+            send(conn, pid)
+        finally:
+            close()
 
     def _reset(self) -> None:
         if self._listener is not None:

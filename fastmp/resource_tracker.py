@@ -19,7 +19,8 @@ writers do not interrupt each other:
 A family of processes has one tracker, started by the first who needs it, or at the latest when a process that
 has loaded `shared_memory` starts a child: what that child will make is to outlive it. Children have the
 descriptor from their parent, forked ones as a matter of course, others because their launcher hands it over
-(get_state, set_state). A child whose parent had none starts its own if it needs one.
+(get_state, set_state). A child whose parent had none starts its own if it needs one, and so does a copy that
+the program made by os.fork(): such a copy may become a daemon, and the tracker is not to wait for that.
 
 Children may load this module without ever using it, so what only a start of the tracker needs is loaded then.
 """
@@ -39,7 +40,7 @@ from collections import deque
 
 import fastmp
 
-from . import reduction
+from . import _core, reduction
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class ResourceTracker:
         self._fd: int | None = None
         self._pid: int | None = None  # None in processes that did not start it
         self._exitcode: int | None = None
+        self._waitpid_timed_out = False  # it had not ended when _stop() gave up
+        self._use_simple_format = True  # False: the other one for all names
 
     def getfd(self) -> int:
         """The writing end of the pipe to the tracker, which is started if need be."""
@@ -79,21 +82,24 @@ class ResourceTracker:
 
     def ensure_running(self) -> None:
         """Start the tracker, or a new one if it has died."""
-        self._write(_encode("PROBE", "0", "noop"))
+        self._write(self._encode("PROBE", "0", "noop"))
 
     def register(self, name: str, rtype: str) -> None:
         """Have the resource removed at the end of the program."""
-        self._write(_encode("REGISTER", name, rtype))
+        self._write(self._encode("REGISTER", name, rtype))
 
     def unregister(self, name: str, rtype: str) -> None:
         """The resource has been removed, or is to stay. Where no tracker runs, nobody needs to know."""
         if self._fd is not None:
-            self._write(_encode("UNREGISTER", name, rtype))
+            self._write(self._encode("UNREGISTER", name, rtype))
 
     def leave(self, name: str, rtype: str) -> None:
         """This process ends as it should, and leaves a resource of its own to those that go on."""
         if self._fd is not None:
-            self._write(_encode("LEAVE", name, rtype))
+            self._write(self._encode("LEAVE", name, rtype))
+
+    def _encode(self, command: str, name: str, rtype: str) -> bytes:
+        return _encode(command, name, rtype, simple=self._use_simple_format)
 
     def _write(self, line: bytes) -> None:
         with self._lock:
@@ -123,7 +129,7 @@ class ResourceTracker:
         return True
 
     def _check_alive(self) -> bool:
-        return self._fd is not None and self._sent(_encode("PROBE", "0", "noop"))
+        return self._fd is not None and self._sent(self._encode("PROBE", "0", "noop"))
 
     def _forget_dead(self) -> None:
         assert self._fd is not None
@@ -160,7 +166,7 @@ class ResourceTracker:
             os.close(reader)
         self._fd = writer
 
-    def _stop(self) -> None:
+    def _stop(self, *, wait_timeout: float | None = None) -> None:
         """Let go of the tracker and wait for its end, which comes when all others have let go, too."""
         with self._lock:
             if self._busy:
@@ -169,9 +175,13 @@ class ResourceTracker:
                 return
             os.close(self._fd)
             self._fd = None
-            if self._pid is not None:
-                self._exitcode = _reaped(self._pid)
-                self._pid = None
+            if self._pid is None:
+                return
+            try:
+                self._exitcode = _reaped(self._pid, _STOP_SECONDS if wait_timeout is None else wait_timeout)
+            except TimeoutError:
+                self._waitpid_timed_out = True
+            self._pid = None
 
     def _adopt(self, fd: int) -> None:
         os.set_inheritable(fd, False)
@@ -181,7 +191,10 @@ class ResourceTracker:
                 os.close(before)
 
     def _after_fork_in_child(self) -> None:
-        # The tracker is the parent's child, but it serves this process as well: the descriptor stays.
+        # The tracker is the parent's child, but it serves those that the package starts as well.
+        if self._fd is not None and not _core.is_forking():
+            os.close(self._fd)
+            self._fd = None
         self._lock = threading.RLock()
         self._busy = False
         self._waiting.clear()
@@ -217,8 +230,8 @@ def main(fd: int) -> None:
     fastmp._tracker.serve(fd)
 
 
-def _encode(command: str, name: str, rtype: str) -> bytes:
-    if "\n" not in name and name.isascii():
+def _encode(command: str, name: str, rtype: str, simple: bool) -> bytes:
+    if simple and "\n" not in name and name.isascii():
         line = f"{command}:{name}:{rtype}\n".encode("ascii")
         if len(line) > _LINE_BYTES:
             raise ValueError("msg too long")
@@ -230,9 +243,9 @@ def _encode(command: str, name: str, rtype: str) -> bytes:
     return f'{{"cmd":"{command}","rtype":"{rtype}","base64_name":"{encoded}"}}\n'.encode("ascii")
 
 
-def _reaped(pid: int) -> int | None:
-    """The exit code of the tracker when it has ended; None if that takes too long, or somebody else knows."""
-    deadline, pause = time.monotonic() + _STOP_SECONDS, 0.001
+def _reaped(pid: int, seconds: float) -> int | None:
+    """The exit code of the tracker when it has ended; None if somebody else knows; TimeoutError."""
+    deadline, pause = time.monotonic() + seconds, 0.001
     while time.monotonic() < deadline:
         try:
             ended, status = os.waitpid(pid, os.WNOHANG)
@@ -242,7 +255,7 @@ def _reaped(pid: int) -> int | None:
             return os.waitstatus_to_exitcode(status)
         time.sleep(pause)
         pause = min(2 * pause, 0.05)
-    return None
+    raise TimeoutError
 
 
 def _unlink_nothing(name: str) -> None:

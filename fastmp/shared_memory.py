@@ -93,6 +93,7 @@ class SharedMemory:
         try:
             if create:
                 os.ftruncate(self._fd, size)
+                os.posix_fallocate(self._fd, 0, size)  # a full /dev/shm is an error here, no SIGBUS later
             self._size = os.fstat(self._fd).st_size
             self._mmap = mmap.mmap(self._fd, self._size)
         except BaseException:

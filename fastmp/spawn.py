@@ -6,6 +6,7 @@
     into a block that is the child's     -->        unpickle the process object
     execute                                         run it, exit
 
+The child's side is in _newborn.py, which is all that the child imports.
 The child's `__main__` is made anew from the file, or by the name, of the parent's, under the name
 `__mp_main__`, so that what follows `if __name__ == "__main__":` does not run again. A main module that was
 not read from a file (`-c`, standard input, a notebook) leaves the child's `__main__` empty; what a process
@@ -14,27 +15,30 @@ needs of it comes by value (_by_value.py).
 
 from __future__ import annotations
 
+import _pickle  # pickle.py is slow to import
 import contextlib
-import functools
+import importlib
 import os
-import pickle
-import runpy
 import site
-import struct
 import sys
-import types
-from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 
 import fastmp
 
-from . import _beside, _core, _definitions, _install, _logging, process
-from ._launch.fork import live
+from . import _beside, _core, _install, _logging, process
+from ._newborn import FLAG, LENGTH_BYTES, SERVERS, SHARED, is_package_main, spawn_main
+from ._newborn import _fixup_main_from_name as _fixup_main_from_name
+from ._newborn import _fixup_main_from_path as _fixup_main_from_path
+from ._newborn import _main as _main
+from ._newborn import import_main_path as import_main_path
+from ._newborn import is_forking as is_forking
+from ._newborn import old_main_modules as old_main_modules
+from ._newborn import prepare as prepare
 from ._spawning import set_spawning_popen
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any, NoReturn
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any, BinaryIO
 
     from .process import BaseProcess
 
@@ -48,12 +52,11 @@ __all__ = [
     "set_executable",
 ]
 
+EXAMPLES = ("name", "authkey", "orig_dir", "start_method")  # of what a child is told: it may be told again
+
 WINEXE = WINSERVICE = False
 
-_FLAG = "--multiprocessing-fork"
-_SERVERS = ("forkserver", "managers", "resource_tracker")  # modules
 _FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # where this package was found
-_lengths = struct.Struct("=Q")  # of the preparation data; the process object follows
 
 _executable: str | bytes | None = sys.executable
 
@@ -75,14 +78,14 @@ def set_executable(exe: str | bytes | os.PathLike[str] | None) -> None:
 def get_command_line(**kwds: Any) -> list[str | bytes]:
     """The command that runs `spawn_main(**kwds)` in a new interpreter."""
     if getattr(sys, "frozen", False):
-        return [sys.executable, _FLAG, *(f"{name}={value!r}" for name, value in kwds.items())]
+        return [sys.executable, FLAG, *(f"{name}={value!r}" for name, value in kwds.items())]
     arguments = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
-    return _command(f"from {__name__} import spawn_main; spawn_main({arguments})")
+    return command(f"from {spawn_main.__module__} import spawn_main; spawn_main({arguments})")
 
 
 def execute(code: str, fds: Iterable[int]) -> int:
     """Run code in a new interpreter, which inherits these descriptors and no others; its pid."""
-    return run(_command(code), fds)
+    return run(command(code), fds)
 
 
 def run(command: Sequence[str | bytes], fds: Iterable[int]) -> int:
@@ -90,10 +93,16 @@ def run(command: Sequence[str | bytes], fds: Iterable[int]) -> int:
     return fastmp.util.spawnv_passfds(get_executable() or sys.executable, command, fds)
 
 
-def _command(code: str) -> list[str | bytes]:
+def command(code: str) -> list[str | bytes]:
     if not _is_found_anyway():
         code = f"import sys; sys.path.insert(0, {_FOLDER!r}); {code}"
-    return [get_executable() or sys.executable, *_args_from_interpreter_flags(), "-c", code, _FLAG]
+    return [get_executable() or sys.executable, *_flags(), "-c", code, FLAG]
+
+
+def _flags() -> list[str]:
+    # It brings threading along, which has something to do in each child of the fork server.
+    flags: list[str] = importlib.import_module("subprocess")._args_from_interpreter_flags()
+    return flags
 
 
 def _is_found_anyway() -> bool:
@@ -115,13 +124,28 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         "sys_argv": sys.argv,
         "orig_dir": process.ORIGINAL_DIR,
         "dir": _working_directory(),
-        "start_method": fastmp.get_start_method(),
+        "start_method": fastmp.get_start_method(allow_none=True),
         "installed": _install.is_installed(),
-        **_main_module(),
+        **get_main_module(),
     }
     if _logging.logger is not None:
         data["log_level"] = _logging.logger.getEffectiveLevel()
     return data
+
+
+def get_shared_preparation() -> dict[str, Any]:
+    """The part of it that all children share, which may be told to them before it is known what they are."""
+    every = get_preparation_data("")
+    shared = {key: every[key] for key in every if key.startswith(SHARED)}
+    return shared | {"sys_argv": list(sys.argv)}
+
+
+def in_memory(obj: object) -> BinaryIO:
+    """A file in memory with the pickle of an object. Unlike a pipe it takes any size at once."""
+    file = open(os.memfd_create("fastmp-settings"), "w+b")  # noqa: SIM115
+    _pickle.dump(obj, file)
+    file.seek(0)
+    return file
 
 
 def _working_directory() -> str | None:
@@ -131,7 +155,7 @@ def _working_directory() -> str | None:
         return None
 
 
-def _main_module() -> dict[str, str]:
+def get_main_module() -> dict[str, str]:
     """How a child may find the main module; nothing if it can't."""
     main = sys.modules["__main__"]
     name = getattr(getattr(main, "__spec__", None), "name", None)
@@ -147,14 +171,9 @@ def _main_module() -> dict[str, str]:
 
 def main_is_found() -> bool:
     """Whether what the main module defines can be found by a child that was not forked."""
-    found = _main_module()
+    found = get_main_module()
     name = found.get("init_main_from_name", "__main__")
-    return "init_main_from_path" in found or not _is_package_main(name)
-
-
-def _is_package_main(name: str) -> bool:
-    """Whether it is the `__main__` of a package, a folder or a zip file, which is run as a program only."""
-    return name == "__main__" or name.endswith(".__main__")
+    return "init_main_from_path" in found or not is_package_main(name)
 
 
 def _check_not_importing_main() -> None:
@@ -193,11 +212,22 @@ def pack(popen: Any, process_obj: BaseProcess) -> _core.Block:
         library = {} if main_is_found() else fastmp._by_value.make_library()
     with _pickling_for(popen):
         data = get_preparation_data(process_obj._name) | _servers() | {"library": library}
-        parts = [dumps(data), dumps(process_obj)]
-    block = _core.Block(_lengths.size + sum(map(len, parts)))
+        return _in_block(dumps(data), dumps(process_obj))
+
+
+def pack_example(process_obj: BaseProcess) -> _core.Block:
+    """The same for a child that is told nothing but what it finds, whoever it will be."""
+    dumps = fastmp.reduction.dumps
+    with _pickling_for(_NOBODY):
+        every = get_preparation_data(process.current_process().name)
+        return _in_block(dumps({key: every[key] for key in EXAMPLES}), dumps(process_obj))
+
+
+def _in_block(data: bytes, process_obj: bytes) -> _core.Block:
+    parts = [len(data).to_bytes(LENGTH_BYTES, sys.byteorder), data, process_obj]
+    block = _core.Block(sum(map(len, parts)))
     with memoryview(block) as view:
-        _lengths.pack_into(view, 0, len(parts[0]))
-        at = _lengths.size
+        at = 0
         for part in parts:
             view[at : at + len(part)] = part
             at += len(part)
@@ -206,16 +236,11 @@ def pack(popen: Any, process_obj: BaseProcess) -> _core.Block:
 
 def _servers() -> dict[str, Any]:
     """How the child reaches the servers of the family, as far as this process does."""
-    loaded = ((name, sys.modules.get(f"fastmp.{name}")) for name in _SERVERS)
+    loaded = ((name, sys.modules.get(f"fastmp.{name}")) for name in SERVERS)
     return {name: state for name, module in loaded if module is not None and (state := module.get_state())}
 
 
 # ---- the child's side --------------------------------------------------------------------------------------
-
-
-def is_forking(argv: Sequence[str]) -> bool:
-    """Whether this program was run to become a child."""
-    return len(argv) >= 2 and argv[1] == _FLAG
 
 
 def freeze_support() -> None:
@@ -223,105 +248,3 @@ def freeze_support() -> None:
     if is_forking(sys.argv):
         arguments = (argument.split("=", 1) for argument in sys.argv[2:])
         spawn_main(**{name: int(value) for name, value in arguments})
-
-
-def spawn_main(arena: int, owner: int, name: int, index: int, serial: int) -> NoReturn:
-    """The life of a spawned child, from where it finds its arguments (Popen._launch)."""
-    assert is_forking(sys.argv), "not a child that is being spawned"
-    os.set_inheritable(arena, False)
-    _core.attach(arena, owner)
-    live(_main(_core.Block.attach((name, index, serial, 0)))._bootstrap)
-
-
-def _main(block: _core.Block) -> BaseProcess:
-    """Prepare this process, then unpickle its process object."""
-    with memoryview(block) as view:
-        (length,) = _lengths.unpack_from(view)
-        arguments = _lengths.size + length
-        process.current_process()._inheriting = True  # type: ignore[attr-defined]
-        try:
-            prepare(pickle.loads(view[_lengths.size : arguments]))
-            child: BaseProcess = pickle.loads(view[arguments:])
-        finally:
-            del process.current_process()._inheriting  # type: ignore[attr-defined]
-    _core.unpickled()
-    _beside.take_over()
-    return child
-
-
-def prepare(data: dict[str, Any]) -> None:
-    """Make this process look like its parent; `data` is what get_preparation_data() gave there."""
-    if "name" in data:
-        process.current_process().name = data["name"]
-    if "authkey" in data:
-        process.current_process().authkey = data["authkey"]
-    if data.get("log_to_stderr"):
-        fastmp.util.log_to_stderr()
-    if "log_level" in data:
-        fastmp.util.get_logger().setLevel(data["log_level"])
-    if "sys_path" in data:
-        sys.path = data["sys_path"]
-    if "sys_argv" in data:
-        sys.argv = data["sys_argv"]
-    if data.get("dir") is not None:
-        os.chdir(data["dir"])
-    if "orig_dir" in data:
-        process.ORIGINAL_DIR = data["orig_dir"]
-    if "start_method" in data:
-        fastmp.set_start_method(data["start_method"], force=True)
-    if data.get("installed"):
-        _install.install()
-    for name in _SERVERS:
-        if name in data:
-            getattr(fastmp, name).set_state(data[name])
-    if data.get("library"):
-        _definitions.set_library(data["library"])
-    if "init_main_from_name" in data:
-        _fixup_main_from_name(data["init_main_from_name"])
-    elif "init_main_from_path" in data:
-        _fixup_main_from_path(data["init_main_from_path"])
-
-
-# ---- the child's main module ------------------------------------------------------------------------------
-
-old_main_modules: list[types.ModuleType] = []  # their functions may still be in use
-
-
-def _fixup_main_from_name(mod_name: str) -> None:
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    if _is_package_main(mod_name) or getattr(spec, "name", None) == mod_name:
-        return
-    _replace_main(functools.partial(runpy.run_module, mod_name, alter_sys=True))
-
-
-def _fixup_main_from_path(main_path: str) -> None:
-    name = os.path.splitext(os.path.basename(main_path))[0]
-    if name == "ipython" or getattr(sys.modules["__main__"], "__file__", None) == main_path:
-        return
-    _replace_main(functools.partial(runpy.run_path, main_path))
-
-
-def _replace_main(run: Callable[..., object]) -> None:
-    catcher = _ModuleCatcher()
-    run(init_globals=catcher, run_name="__mp_main__")
-    old_main_modules.append(sys.modules["__main__"])
-    sys.modules["__main__"] = sys.modules["__mp_main__"] = catcher.module
-
-
-class _ModuleCatcher:
-    """Initial globals for runpy, there are none. Asked for them it gets hold of the module in which the code
-    is run: what runpy returns is a copy, and the functions go on with the globals of the module."""
-
-    module: types.ModuleType
-
-    def keys(self) -> tuple[str, ...]:
-        self.module = sys.modules["__mp_main__"]
-        return ()
-
-    def __getitem__(self, name: str) -> NoReturn:
-        raise KeyError(name)
-
-
-def import_main_path(main_path: str) -> None:
-    """Make the main module from its file."""
-    _fixup_main_from_path(main_path)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
+import _signal  # type: ignore[import-not-found]  # signal.py is slow to import
 import os
-import signal
 import sys
+from _operator import attrgetter  # operator.py is slow to import
+from _weakrefset import WeakSet
+from atexit import _clear, _run_exitfuncs
 
 from .. import _core
-from ..process import BaseProcess, _flush_std_streams
+from .._core import exit
+from ..process import BaseProcess, _flush_std_streams, prepare_for_children
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -17,31 +20,43 @@ if TYPE_CHECKING:
 
 __all__ = ["Popen"]
 
+TIMES = 10  # until the interpreter has adapted the code
+_rehearsed = False
+
 
 class Popen:
     """A forked child: a handle whose pid cannot be taken over by another process."""
 
+    _child: _core.Child
+
     method = "fork"
-    finalizer: Callable[[], None] | None = None
+    pid = property(attrgetter("_child.pid"))
+    sentinel = property(attrgetter("_child.sentinel"))
+    finalizer = property(attrgetter("_child.close"))
 
     def __init__(self, process_obj: BaseProcess) -> None:
         _flush_std_streams()  # or what waits in them would be printed twice
         self.returncode: int | None = None
         self.kept: dict[object, object] = {}  # by who needs it: what has to exist until the child is launched
         self._launch(process_obj)
-        self.kept.clear()
+        if self.kept:
+            self.kept.clear()
 
     def _launch(self, process_obj: BaseProcess) -> None:
+        prepare_for_children()
+        if not _rehearsed:
+            rehearse()
         if tracker := sys.modules.get("fastmp.resource_tracker"):
             tracker.expect_child()
-        child = _core.fork()
-        if child is None:
-            atexit._clear()
-            live(lambda: process_obj._bootstrap())  # what is no process at all fails in there
-        self._child = child
-        self.pid = child.pid
-        self.sentinel = child.sentinel
-        self.finalizer = child.close
+        bootstrap = getattr(process_obj, "_bootstrap", None)  # what is no process at all fails in the child
+        try:
+            _core.fork(0, live, (bootstrap, True), self)
+        except BaseException:  # perhaps by a signal handler: nobody would know of the child
+            child = vars(self).get("_child")
+            if child is not None:
+                child.kill(_signal.SIGKILL)
+                child.wait()
+            raise
 
     def duplicate_for_child(self, fd: int) -> int:
         return fd
@@ -59,13 +74,13 @@ class Popen:
         return self.returncode
 
     def interrupt(self) -> None:
-        self._send_signal(signal.SIGINT)
+        self._send_signal(_signal.SIGINT)
 
     def terminate(self) -> None:
-        self._send_signal(signal.SIGTERM)
+        self._send_signal(_signal.SIGTERM)
 
     def kill(self) -> None:
-        self._send_signal(signal.SIGKILL)
+        self._send_signal(_signal.SIGKILL)
 
     def _send_signal(self, sig: int) -> None:
         if self.returncode is None:
@@ -73,18 +88,36 @@ class Popen:
 
     def close(self) -> None:
         """Give the sentinel back."""
-        if self.finalizer is not None:
-            self.finalizer()
+        self.finalizer()
 
 
-def live(bootstrap: Callable[[], int]) -> NoReturn:
+def rehearse() -> None:
+    """Before the first fork: most of what threading does in each child after it, with a thread that is never
+    started. So the interpreter adapts that code, and fills its caches, here and not in the copies that each
+    child makes of thirty pages."""
+    global _rehearsed
+    threading = sys.modules.get("threading")
+    if threading is None:
+        return
+    _rehearsed = True
+    thread = threading.Thread()
+    reset = getattr(thread, "_reset_internal_locks", bool)  # up to Python 3.12
+    threads = WeakSet([thread])
+    for _ in range(TIMES):
+        set(threading.enumerate()).update(threads)
+        reset(True)
+        reset(False)
+
+
+def live(bootstrap: Callable[[], int], forget_exits: bool = False) -> NoReturn:
     """The child, until its end. Whatever happens, it does not return into its parent's program."""
     code = 1
     try:
+        if forget_exits:
+            _clear()
         code = bootstrap()
     finally:
         try:
-            atexit._run_exitfuncs()
+            _run_exitfuncs()
         finally:
-            _core.leave()
-            os._exit(code & 0xFF)
+            exit(code)

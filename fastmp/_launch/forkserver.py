@@ -6,7 +6,6 @@ other to read or write them. Descriptors among them travel with the request for 
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 
@@ -14,6 +13,10 @@ from .. import _core, forkserver, spawn
 from ..connection import Connection, wait
 from ..process import BaseProcess
 from . import fork
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Popen"]
 
@@ -51,11 +54,16 @@ class Popen(fork.Popen):
         finally:
             os.close(own_sentinel)
         child.born(pid, sentinel)
-        self.pid = pid
-        self.sentinel = sentinel
         self._line = line
-        self.finalizer = functools.partial(_release, child, line)
         line.begin()
+
+    @property
+    def finalizer(self) -> Callable[[], None]:
+        return self._release
+
+    def _release(self) -> None:
+        self._child.close()
+        self._line.close()
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code, or None while the child runs; waits for its end if `flag` is 0."""
@@ -66,6 +74,7 @@ class Popen(fork.Popen):
         if self.returncode is None:
             code = self._learn(timeout)
             if code is not None:
+                self._line.heard()
                 self._child.ended(code)
                 self.returncode = code
         return self.returncode
@@ -89,8 +98,3 @@ def _own_sentinel() -> tuple[int, Connection | None]:
     except OSError:  # there are none here
         reader, writer = os.pipe()
         return reader, Connection(writer, readable=False)
-
-
-def _release(child: _core.Child, line: forkserver.Line) -> None:
-    child.close()
-    line.close()

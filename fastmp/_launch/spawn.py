@@ -12,19 +12,27 @@ from .. import _core, spawn
 from ..process import BaseProcess
 from . import fork
 
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from .._standby import Ahead, Standby
+
+standby: Standby | None = None  # once somebody wants processes to be started ahead
+received: dict[int, int] = {}  # in a child that was started ahead, by the numbers in the parent
+
 __all__ = ["Popen"]
 
 
 class _DupFd:
-    """A descriptor in the arguments of a child, which inherits it under the same number."""
+    """A descriptor in the arguments of a child, which inherits it under the same number, or received it."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
     def detach(self) -> int:
         """In the child: the descriptor."""
-        os.set_inheritable(self._fd, False)
-        return self._fd
+        fd = received.get(self._fd, self._fd)
+        os.set_inheritable(fd, False)
+        return fd
 
 
 class Popen(fork.Popen):
@@ -42,6 +50,35 @@ class Popen(fork.Popen):
         return fd
 
     def _launch(self, process_obj: BaseProcess) -> None:
+        if standby is None or not self._order(standby, process_obj):
+            self._execute(process_obj)
+        if standby is not None:
+            standby.refill()
+
+    def _order(self, standby: Standby, process_obj: BaseProcess) -> bool:
+        """Have the process started ahead, if there is one."""
+        while ahead := standby.take():
+            try:
+                if self._told(ahead, process_obj):
+                    return True
+            except ConnectionError:  # it has just died
+                standby.dismiss(ahead)
+                continue
+            except BaseException:  # the process object can't be pickled
+                standby.put_back(ahead)
+                raise
+            standby.put_back(ahead)
+            return False
+        return False
+
+    def _told(self, ahead: Ahead, process_obj: BaseProcess) -> bool:
+        self._fds.clear()
+        self._child = ahead.child
+        ticket = spawn.pack(self, process_obj).give(ahead.child)
+        return ahead.tell(ticket, self._fds)
+
+    def _execute(self, process_obj: BaseProcess) -> None:
+        self._fds.clear()
         self._child = child = _core.expect()
         block = spawn.pack(self, process_obj)
         name, index, serial, _ = block.give(child)
@@ -50,6 +87,3 @@ class Popen(fork.Popen):
         command = spawn.get_command_line(**place, name=name, index=index, serial=serial)
         fds = {arena, *self._fds} if child.passed < 0 else {arena, child.passed, *self._fds}
         child.born(spawn.run(command, fds))
-        self.pid = child.pid
-        self.sentinel = child.sentinel
-        self.finalizer = child.close

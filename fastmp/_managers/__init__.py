@@ -7,5 +7,6 @@ client     the connections of a process to servers
 proxy      what stands for an object in a server
 proxies    proxies for the standard types
 manager    starts a server, and makes proxies of what is in it
+values     types of objects that are made for managers
 sync       the manager of the standard types
 """

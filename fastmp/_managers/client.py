@@ -2,7 +2,7 @@
 
 A Link is to one server: all proxies there share it. Methods are called over a connection for each thread. An
 errand (create, incref, decref, ...) has a connection of its own, or the thread's where that is idle and the
-server runs errands on it: the standard library's does not.
+server is fastmp's: the standard library's runs none on it.
 
 For a child each link takes a Lease: a connection on which the references of the child's proxies depend.
 Before a fork it is for all proxies there are; for a child that is started otherwise it goes along with those
@@ -11,13 +11,12 @@ that are pickled for it. The design of references is in `server`.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import weakref
 
-from .. import _logging, connection, process
-from .protocol import dump, unwrap
+from .. import _core, _logging, connection, process, reduction
+from .protocol import RemoteError, unwrap
 from .server import servers
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -62,7 +61,7 @@ def run_errand(
     """Let a server do something. With `unasked`, give up after about ERRAND_SECONDS."""
     link = _links.get((address, client))
     if link is not None and link.at_hand():
-        return unwrap(*link.ask(authkey, None, name, args, kwds, unasked=unasked))
+        return unwrap(*link.ask(authkey, None, name, args, kwds, unasked))
     conn, result = _begin_errand(address, authkey, client, name, args, kwds, unasked)
     conn.close()
     return result
@@ -78,22 +77,40 @@ def _begin_errand(
     unasked: bool = False,
 ) -> tuple[Any, Any]:
     """As run_errand, but for more to be said: the connection is returned with the result."""
-    if unasked and client is connection.Client:
-        conn = connection.Client(address, authkey=authkey, timeout=ERRAND_SECONDS)
-    else:
-        conn = client(address, authkey=authkey)
+    options = {"timeout": ERRAND_SECONDS} if unasked and client is connection.Client else {}
+    try:
+        conn = client(address, authkey=authkey, **options)
+    except (ConnectionRefusedError, FileNotFoundError) as error:
+        error.add_note(f"No manager serves at {address!r}: it has ended, or was not started.")
+        raise
     try:
         conn.send((None, name, args, kwds))
-        _await_answer(conn, address, unasked)
+        if unasked:
+            _await_answer(conn, address)
         return conn, unwrap(*conn.recv())
     except BaseException:
         conn.close()
         raise
 
 
-def _await_answer(conn: Any, address: Address, unasked: bool) -> None:
-    if unasked and not conn.poll(ERRAND_SECONDS):
+def _await_answer(conn: Any, address: Address) -> None:
+    if not conn.poll(ERRAND_SECONDS):
         raise TimeoutError(f"the manager at {address!r} does not answer")
+
+
+def _change_over(conn: connection.Connection) -> connection.Connection:
+    """Our end of a pipe, which the server sends over the connection that it makes unnecessary."""
+    with conn:
+        return connection.Connection(reduction.recv_handle(conn))
+
+
+class _OfThread(threading.local):
+    """What one thread has of a link."""
+
+    idle: list[Any] | None = (
+        None  # its connection, which is not in there while it is in use; None if it has none
+    )
+    lease: Lease | None = None  # for the child that it is forking
 
 
 class Link:
@@ -107,26 +124,29 @@ class Link:
         self.client = client
         self.proxies: weakref.WeakValueDictionary[int, Proxy] = weakref.WeakValueDictionary()
         self.lease: Lease | None = None  # of this process
-        self._runs_errands: bool | None = None  # whether the server does, on connections for methods
-        self._local = threading.local()  # .connection, .busy; .lease: for the child that is being forked
+        self._is_ours: bool | None = None  # whether the server is fastmp's; None before the first connection
+        self._mine = _OfThread()
 
-    def ask(self, authkey: bytes, *request: Any, unasked: bool = False) -> Message:
+    def ask(
+        self,
+        authkey: bytes,
+        ident: str | None,
+        methodname: str,
+        args: Any,
+        kwds: Any,
+        unasked: bool = False,
+    ) -> Message:
         """Send a request and return the answer."""
-        if getattr(self._local, "busy", False):
-            # A finalizer of the program's asks, in the midst of another request of this thread.
-            with contextlib.closing(self._connect(authkey)) as conn:
-                return self._exchange(conn, request, unasked)
-        conn = self._connection(authkey)
-        self._local.busy = True
-        try:
-            return self._exchange(conn, request, unasked)
-        finally:
-            self._local.busy = False
+        idle = self._mine.idle
+        if not idle or idle[0].poll(0):  # what there is to read is the end: the server was another one
+            idle = self._renew(idle, authkey)
+        if kwds or not self._is_ours:
+            return self._exchange(idle, (ident, methodname, args, kwds), unasked)
+        return self._exchange(idle, (ident, methodname, args), unasked)
 
     def at_hand(self) -> bool:
         """Whether this thread has a connection that can be used for an errand now."""
-        local = self._local.__dict__
-        return "connection" in local and not local["busy"] and self._runs_errands is True
+        return bool(self._mine.idle) and self._is_ours is True
 
     def run_errand(self, authkey: bytes, name: str, *args: Any, unasked: bool = False) -> Any:
         """As the function, but directly where this is the server's own process."""
@@ -135,50 +155,71 @@ class Link:
             return getattr(server, name)(None, *args)
         return run_errand(self.address, authkey, self.client, name, args, unasked=unasked)
 
-    def _exchange(self, conn: Any, request: tuple[Any, ...], unasked: bool) -> Message:
-        data = dump(conn, request)
-        try:
-            conn.send_bytes(data)
-            _await_answer(conn, self.address, unasked)
-            kind, result = conn.recv()
-        except EOFError:
-            self._hang_up(conn)
-            raise EOFError(f"the manager at {self.address!r} has ended") from None
-        except BaseException:
-            # Perhaps the answer is still to come, and would be taken for that to the next request.
-            self._hang_up(conn)
-            raise
-        return kind, result
+    def _renew(self, idle: list[Any] | None, authkey: bytes) -> list[Any]:
+        """A connection for a thread that has none which it could use."""
+        if idle is not None and not idle:
+            # A finalizer of the program's asks, in the midst of another request of this thread.
+            return [self._connect(authkey)]
+        self._mine.idle = None
+        idle = self._mine.idle = [self._connect(authkey)]
+        return idle
 
-    def _connection(self, authkey: bytes) -> Any:
-        conn = getattr(self._local, "connection", None)
-        if conn is not None:
-            if not conn.poll(0):
-                return conn
-            self._hang_up(conn)  # there can be nothing to read but the end: the server was another one
-        conn = self._local.connection = self._connect(authkey)
-        return conn
+    def _exchange(self, idle: list[Any], request: tuple[Any, ...], unasked: bool) -> Message:
+        sent = False
+        conn = idle[0]
+        try:
+            idle.clear()
+            conn.send(request)
+            sent = True
+            if unasked:
+                _await_answer(conn, self.address)
+            answer: Message = conn.recv()
+            idle.append(conn)
+            return answer
+        except BaseException as e:
+            if not sent and isinstance(e, reduction.UNPICKLABLE):
+                idle.append(conn)  # nothing of it has gone
+                raise
+            ended = isinstance(e, EOFError) and conn.poll(0)  # else it is the request's, or the answer's
+            # Perhaps the answer is still to come, and would be taken for that to the next request.
+            conn.close()
+            if self._mine.idle is idle:
+                self._mine.idle = None
+            if ended:
+                raise EOFError(f"the manager at {self.address!r} has ended") from None
+            raise
 
     def _connect(self, authkey: bytes) -> Any:
         name = process.current_process().name
         if threading.current_thread() is not threading.main_thread():
             name += "|" + threading.current_thread().name
-        conn, _ = _begin_errand(self.address, authkey, self.client, "accept_connection", (name,))
-        if self._runs_errands is None:
-            conn.send((None, "dummy", (), {}))
-            self._runs_errands = conn.recv()[0] == "#RETURN"
+        if self._is_ours is not False:
+            try:
+                conn, shares = self._begin(authkey, "accept_client", name, self._arena())
+            except RemoteError:  # the standard library's server has no such function
+                self._is_ours = False
+            else:
+                self._is_ours = True
+                if shares:
+                    conn = _change_over(conn)
+                unwrap(*conn.recv())
+                return conn
+        conn, _ = self._begin(authkey, "accept_connection", name)
         return conn
 
-    def _hang_up(self, conn: Any) -> None:
-        conn.close()
-        if getattr(self._local, "connection", None) is conn:
-            del self._local.connection
+    def _begin(self, authkey: bytes, name: str, *args: Any) -> tuple[Any, Any]:
+        return _begin_errand(self.address, authkey, self.client, name, args)
+
+    def _arena(self) -> int | None:
+        """What the server is to know if it can send us a descriptor, and we can load what it pickles."""
+        near = self.client is connection.Client and connection.address_type(self.address) == "AF_UNIX"
+        return _core.arena_name() if near else None
 
     def before_fork(self) -> None:
         """Take a lease for the child."""
         proxies = _living(self.proxies)
         if proxies and self.address not in servers:
-            self._local.lease = self._take_lease(proxies[0]._authkey, [proxy._id for proxy in proxies])
+            self._mine.lease = self._take_lease(proxies[0]._authkey, [proxy._id for proxy in proxies])
 
     def lend(self, authkey: bytes, ident: str, kept: dict[Any, Any]) -> Lease | None:
         """A lease for a child that is not forked, with a reference to one object more. `kept` is what is
@@ -203,7 +244,7 @@ class Link:
 
     def after_fork_in_parent(self) -> None:
         """The lease is the child's."""
-        lease = self._local.__dict__.pop("lease", None)
+        lease, self._mine.lease = self._mine.lease, None
         if lease is not None:
             lease.close()
 
@@ -211,8 +252,8 @@ class Link:
         """The lease is ours; the other connections are the parent's."""
         if self.lease is not None:
             self.lease.close()
-        self.lease = self._local.__dict__.get("lease")
-        self._local = threading.local()
+        self.lease = self._mine.lease
+        self._mine = _OfThread()
 
 
 class Lease:
@@ -229,7 +270,7 @@ class Lease:
         if ident not in self._idents:
             try:
                 self._conn.send([ident])
-                _await_answer(self._conn, None, unasked=True)
+                _await_answer(self._conn, None)
                 self._idents += unwrap(*self._conn.recv())
             except (OSError, EOFError, TimeoutError) as e:
                 _logging.debug("no more on a lease: %s", e)

@@ -1,21 +1,22 @@
 """The manager: starts a server process, or finds one, and makes proxies of the objects in it.
 
 The server process ends when it is told to, by the manager's finalizer at the latest, and when its parent has
-ended in whatever way.
+ended in whatever way. It is told over the sockets over which it said at its start that it is ready: who has
+them need prove nothing. They are no Pipe(): only the kernel is in common with a server that may be stopped.
 """
 
 from __future__ import annotations
 
 import contextlib
 import signal
-import threading
 
 import fastmp
 
-from .. import _logging, connection, process
+from .. import _core, _logging, connection, process
 from .._core import ProcessError
 from .._finalize import Finalize
 from .._spawning import assert_spawning
+from . import client
 from .client import keys, run_errand
 from .protocol import Token, listener_client
 from .proxy import AutoProxy, take_over
@@ -67,38 +68,49 @@ class BaseManager:
         self._require_initial()
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        reader, writer = connection.Pipe(duplex=False)
-        with reader:
-            with writer:
-                child = self._ctx.Process(
-                    target=type(self)._run_server,
-                    args=(
-                        self._registry,
-                        self._address,
-                        self._authkey,
-                        self._serializer,
-                        writer,
-                        initializer,
-                        initargs,
-                    ),
-                )
-                child.name = f"{type(self).__name__}-{':'.join(map(str, child._identity))}"
-                child.start()
-            try:
-                self._address = reader.recv()
-            except EOFError:
-                child.join()
-                raise EOFError(
-                    f"{child.name} ended before it was ready, with exit code {child.exitcode}"
-                ) from None
-        self._process = child
-        self._begin()
-        self.shutdown = Finalize(
-            self,
-            self._finalize_manager,
-            args=(child, self._address, self._authkey, self._state, self._Client, self._shutdown_timeout),
-            exitpriority=0,
+        control, writer = map(connection.Connection, _core.socket_pair(True))
+        child = self._ctx.Process(
+            target=type(self)._run_server,
+            args=(
+                self._registry,
+                self._address,
+                self._authkey,
+                self._serializer,
+                writer,
+                initializer,
+                initargs,
+            ),
         )
+        child.name = f"{type(self).__name__}-{':'.join(map(str, child._identity))}"
+        try:
+            self._await_server(child, control, writer)
+            self._begin()
+            self.shutdown = Finalize(
+                self,
+                self._finalize_manager,
+                args=(child, self._address, control, self._state, self._shutdown_timeout),
+                exitpriority=0,
+            )
+        except BaseException:  # perhaps by a signal handler: nobody would end the server
+            if child.pid is not None:
+                self._finalize_manager(child, self._address, control, State(), self._shutdown_timeout)
+            control.close()
+            self._process, self._state = None, State()
+            raise
+
+    def _await_server(
+        self, child: process.BaseProcess, control: connection.Connection, writer: connection.Connection
+    ) -> None:
+        """Start the server process and learn its address."""
+        with writer:
+            child.start()
+        try:
+            self._address = control.recv()
+        except EOFError:
+            child.join()
+            message = f"{child.name} ended before it was ready, with exit code {child.exitcode}"
+            raise EOFError(message) from None
+        self._process = child
 
     def connect(self) -> None:
         """Use a server that is running already."""
@@ -127,25 +139,26 @@ class BaseManager:
         if initializer is not None:
             initializer(*initargs)
         server = cls._Server(registry, address, authkey, serializer)
-        threading.Thread(target=_stop_with_parent, args=(server.stop_event,), daemon=True).start()
+        parent = process.parent_process()
+        assert parent is not None
+        server.belong_to(parent, writer)
         writer.send(server.address)
-        writer.close()
         server.serve_forever()
 
     @staticmethod
     def _finalize_manager(
         child: process.BaseProcess,
         address: Address,
-        authkey: bytes,
+        control: connection.Connection,
         state: State,
-        client: Any,
         shutdown_timeout: float,
     ) -> None:
         """End the server process: ask it, then tell it."""
         if child.is_alive():
             _logging.info("sending shutdown message to manager")
-            with contextlib.suppress(Exception):
-                run_errand(address, authkey, client, "shutdown", unasked=True)
+            with control, contextlib.suppress(EOFError, OSError):
+                control.send("shutdown")
+                control.poll(client.ERRAND_SECONDS)
             child.join(shutdown_timeout)
         if child.is_alive():
             _logging.info("manager still alive")
@@ -259,10 +272,3 @@ class BaseManager:
 
         def __getattr__(self, typeid: str) -> Any:
             """The methods that `register` makes."""
-
-
-def _stop_with_parent(stop_event: threading.Event) -> None:
-    parent = process.parent_process()
-    assert parent is not None
-    parent.join()
-    stop_event.set()

@@ -2,7 +2,8 @@
 
 Tuples: (ident, method, args, kwds) out, (kind, result) back. `ident` names the object, None is the server
 itself. The kinds: #RETURN, #ERROR (the exception), #PROXY (exposed methods and token of a new object),
-#TRACEBACK and #UNSERIALIZABLE (a text). The standard library speaks the same.
+#TRACEBACK and #UNSERIALIZABLE (a text). The standard library speaks the same. To a server of ours, kwds that
+are empty are left out.
 """
 
 from __future__ import annotations
@@ -78,17 +79,18 @@ def unwrap(kind: str, result: Any) -> Any:
         del result  # or the exception and this frame would hold each other, and whatever called us
 
 
-# A connection may be one of those with a serialisation of their own. To load what came over it, or to dump
-# what is to go, as a step of its own tells what the message does wrong from what the connection does.
+class Unloadable(Exception):
+    """A message that came, but is none; the text is the traceback."""
 
 
-def load(conn: Any, data: bytes) -> Any:
-    return getattr(conn, "_loads", reduction.loads)(data)
-
-
-def dump(conn: Any, message: Any) -> bytes:
-    data: bytes = getattr(conn, "_dumps", reduction.dumps)(message)
-    return data
+def receive(conn: Any) -> Any:
+    """The next message, or Unloadable. EOFError or OSError only if the connection is at its end."""
+    try:
+        return conn.recv()
+    except BaseException as e:
+        if isinstance(e, (EOFError, OSError)) and conn.poll(0):
+            raise  # else who sent the message waits for an answer, and it was loading it that raised
+        raise Unloadable(traceback.format_exc()) from None
 
 
 def error_message(error: Exception) -> Message:
@@ -101,7 +103,7 @@ def error_message(error: Exception) -> Message:
             copy = reduction.loads(reduction.dumps(error))
         finally:
             error.__notes__.remove(note)  # the same exception may be raised again
-    except Exception:
+    except BaseException:
         return "#UNSERIALIZABLE", f"{traceback.format_exc()}\nThe error was:\n\n{text}"
     return "#ERROR", copy
 

@@ -47,7 +47,13 @@ TAKEN_OVER = ""  # in place of a ticket: the reference needs no redeeming
 
 
 class BaseProxy:
-    """Stands for an object in a server; subclasses call the object's methods by `_callmethod`."""
+    """Stands for an object in a server; subclasses call the object's methods by `_callmethod`.
+
+    A call that is interrupted here, by Ctrl-C or by what a signal handler raises, goes on in the server: what
+    a queue's get() takes then is lost, a lock that it acquires is held, an object that it makes stays until
+    the manager ends. Its answer is never taken for that of another call: the connection over which it would
+    come is closed, and the next call makes a new one.
+    """
 
     _exposed_: ClassVar[tuple[str, ...]]
     _method_to_typeid_: ClassVar[Mapping[str, str] | None] = None
@@ -83,9 +89,11 @@ class BaseProxy:
 
     def _callmethod(self, methodname: str, args: Any = (), kwds: Any = {}) -> Any:  # noqa: B006
         """Call a method of the object. Its result, or a proxy for it; or what it raised is raised."""
-        server = servers.get(self._token.address)
+        server = servers.get(self._token.address) if servers else None
         if server is None:
             kind, result = self._link.ask(self._authkey, self._id, methodname, args, kwds)
+            if kind == "#RETURN":
+                return result
         else:
             kind, result = server.perform(self._id, methodname, args, kwds)
             if kind == "#RETURN":

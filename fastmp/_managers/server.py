@@ -2,7 +2,9 @@
 
 One thread accepts connections. Each then has a thread of its own, which asks for the key first. What comes
 over it is one errand, that is, a call of a function of the server (Server.public). Or it begins with
-accept_connection, and calls of methods follow until the client leaves, and errands between them.
+accept_connection, and calls of methods follow until the client leaves, and errands between them. No signal
+handler runs in such a thread: whatever is raised while a request is loaded, carried out or answered, even
+SystemExit, is the request's own, and goes to the client.
 
 An object lives while it is referred to. References are counted here:
 - each proxy is one, but for those in the server's own process, as in a managed list. They hold the object
@@ -23,19 +25,19 @@ import contextlib
 import gc
 import os
 import secrets
+import socket
 import sys
 import threading
 import traceback
 import types
 import weakref
 
-from .. import _logging, connection, process
+from .. import _core, _logging, connection, process, reduction
 from .._core import AuthenticationError
-from .protocol import Token, error_message, listener_client, load
+from .protocol import Token, Unloadable, error_message, listener_client, receive
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Mapping
     from typing import Any, ClassVar, TypeAlias, TypeVar
 
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     Key = TypeVar("Key")
     Weak: TypeAlias = weakref.WeakValueDictionary[Key, "Entry"]
 
-BACKLOG = 128
+BACKLOG = MOST_GUESTS = 128
 RETRY_SECONDS = 0.05  # after an accept() that failed, mostly for want of descriptors
 
 servers: dict[Address, Server] = {}  # those that run in this process
@@ -101,6 +103,19 @@ class Entry:
         self.method_to_typeid: Mapping[str, str] | None = None
 
 
+def _make_pipe() -> tuple[connection.Connection, connection.Connection] | None:
+    try:
+        return connection.Pipe()
+    except (OSError, MemoryError):  # there are no descriptors left, or no memory; the socket will do
+        return None
+
+
+class _Issuing(threading.local):
+    """The tickets in the answer that a thread is sending; None while it sends none."""
+
+    tickets: list[str] | None = None
+
+
 class Server:
     """Holds the objects and serves those who know the key, each connection in a thread of its own."""
 
@@ -116,7 +131,7 @@ class Server:
         "hold",
         "redeem",
     )
-    conversations = ("accept_connection", "lease")
+    conversations = ("accept_client", "accept_connection", "lease")
 
     def __init__(self, registry: Registry, address: Address, authkey: bytes, serializer: str) -> None:
         if not isinstance(authkey, bytes):
@@ -127,13 +142,16 @@ class Server:
         self.listener = make_listener(address=address, backlog=BACKLOG, authkey=self.authkey)
         self.address = self.listener.address
         self.stop_event = _StopEvent()
+        self._control: connection.Connection | None = None  # of the manager that started this process
+        self._ends: list[Any] = [self.stop_event]  # the server ends when one of them is readable
         self.mutex = threading.RLock()
         self.id_to_obj: dict[str, Entry] = {}  # those that a reference is counted to
         self.id_to_refcount: dict[str, int] = {}
         self._entries: Weak[str] = weakref.WeakValueDictionary()  # all that exist
         self._entry_of: Weak[int] = weakref.WeakValueDictionary()  # by the id() of the object
         self._tickets: dict[str, str] = {}  # the ident of the reference that each stands for
-        self._issuing = threading.local()  # .tickets: those in the answer that this thread is sending
+        self._issuing = _Issuing()
+        self._guests: dict[socket.socket, None] = {}  # clients that have not proved to know the key
         self._connections: set[Any] = set()
         self._ending = False
 
@@ -152,27 +170,64 @@ class Server:
             self.stop_event.close()
         sys.exit(0)
 
+    def belong_to(self, parent: process.BaseProcess, control: connection.Connection) -> None:
+        """Shut down when told over `control`, and end with that process."""
+        self._control = control
+        self._ends.append(control)
+        try:
+            self._ends.append(parent.sentinel)
+        except OSError:  # no pidfd is to be had
+            threading.Thread(target=self._end_with, args=(parent,), daemon=True).start()
+
+    def _end_with(self, parent: process.BaseProcess) -> None:
+        parent.join()
+        self.stop_event.set()
+
     def _accept_clients(self) -> None:
         while not self.stop_event.is_set():
-            if self.listener not in connection.wait([self.listener, self.stop_event]):
-                continue
-            try:
-                sock = self.listener.accept_socket()
-            except OSError:
-                self.stop_event.wait(RETRY_SECONDS)
-                continue
-            try:
-                threading.Thread(target=self.handle_request, args=(sock,), daemon=True).start()
-            except RuntimeError:  # there are too many threads
-                sock.close()
+            ready = connection.wait([self.listener, *self._ends])
+            if ready == [self.listener]:
+                self._accept_client()
+            elif self._control is None or self._control not in ready:
+                break
+            else:
+                self._obey(self._control)
+
+    def _obey(self, control: connection.Connection) -> None:
+        try:
+            control.recv()
+            self._send(control, self.perform(None, "shutdown"))
+        except (EOFError, OSError):  # there is nobody left who could tell us
+            self.stop_event.set()
+
+    def _accept_client(self) -> None:
+        try:
+            sock = self.listener.accept_one()
+        except OSError:
+            self.stop_event.wait(RETRY_SECONDS)
+            return
+        if sock is None:
+            return
+        for guest in list(self._guests)[
+            : len(self._guests) + 1 - MOST_GUESTS
+        ]:  # the oldest, if there are too many
+            with contextlib.suppress(OSError):  # meanwhile it is known, or gone
+                guest.shutdown(socket.SHUT_RDWR)
+        try:
+            threading.Thread(target=self.handle_request, args=(sock,), daemon=True).start()
+        except RuntimeError:  # there are too many threads
+            sock.close()
 
     def handle_request(self, sock: socket.socket) -> None:
         """Serve one client until it leaves: an errand, or calls of methods."""
+        self._guests[sock] = None
         try:
             conn = self.listener.receive(sock)
         except (AuthenticationError, EOFError, OSError) as e:
             _logging.debug("a client was refused: %r", e)
             return
+        finally:
+            del self._guests[sock]
         self._connections.add(conn)
         try:
             self._run_errand(conn)
@@ -183,11 +238,10 @@ class Server:
             conn.close()
 
     def _run_errand(self, conn: Any) -> None:
-        data = conn.recv_bytes()
         try:
-            _, name, args, kwds = load(conn, data)
-        except Exception:
-            self._send(conn, ("#TRACEBACK", traceback.format_exc()))
+            _, name, args, kwds = receive(conn)
+        except (Unloadable, TypeError, ValueError) as e:
+            self._send(conn, ("#TRACEBACK", str(e)))
         else:
             if name in self.conversations:
                 getattr(self, name)(conn, *args, **kwds)
@@ -208,22 +262,44 @@ class Server:
         c.send(("#RETURN", None))
         self.serve_client(c)
 
+    def accept_client(self, c: Any, name: str, arena: int | None) -> None:
+        """As accept_connection, for a client of ours. If it shares our memory it gets a pipe to call over."""
+        pipe = _make_pipe() if arena == _core.arena_name() else None
+        c.send(("#RETURN", pipe is not None))
+        if pipe is None:
+            self.accept_connection(c, name)
+            return
+        ours, theirs = pipe
+        self._connections.add(ours)
+        try:
+            with theirs:
+                reduction.send_handle(c, theirs._descriptor(), None)
+            c.close()
+            self.accept_connection(ours, name)
+        finally:
+            self._connections.discard(ours)
+            ours.close()
+
     def serve_client(self, conn: Any) -> None:
         """Answer calls until the client leaves. Only then does EOFError end the loop."""
         issued: list[str] = []
         try:
             while not self.stop_event.is_set():
                 answer = self._answer(conn)
-                self.void(issued)
+                if issued:
+                    self.void(issued)
                 issued = self._send(conn, answer)
         finally:
             self.void(issued)
 
     def _answer(self, conn: Any) -> Message:
-        data = conn.recv_bytes()
         try:
-            return self.perform(*load(conn, data))
-        except Exception:  # a request that can't be loaded here, or is none
+            request = receive(conn)
+        except Unloadable as e:
+            return "#TRACEBACK", str(e)
+        try:
+            return self.perform(*request)
+        except BaseException:  # it is no request
             return "#TRACEBACK", traceback.format_exc()
 
     def perform(
@@ -237,21 +313,16 @@ class Server:
         if ident is None:
             return self._perform_errand(methodname, args, kwds)
         try:
-            entry = self.find(ident)
-            obj, exposed, method_to_typeid = entry.obj, entry.exposed, entry.method_to_typeid
-            if methodname in exposed:
-                function = getattr(obj, methodname)
-            elif methodname in self.fallback_mapping:
-                function = types.MethodType(self.fallback_mapping[methodname], obj)
+            entry = self.id_to_obj.get(ident) or self.find(ident)
+            if methodname in entry.exposed:
+                function = getattr(entry.obj, methodname)
             else:
-                raise AttributeError(
-                    f"method {methodname!r} of {type(obj)!r} object is not in exposed={exposed!r}"
-                )
+                function = self._fallback(entry, methodname)
         except Exception:
             return "#TRACEBACK", traceback.format_exc()
         try:
             result = function(*args, **kwds)
-            typeid = method_to_typeid and method_to_typeid.get(methodname)
+            typeid = entry.method_to_typeid and entry.method_to_typeid.get(methodname)
             if not typeid:
                 return "#RETURN", result
             new_ident, new_exposed = self.create(None, typeid, result)
@@ -267,25 +338,33 @@ class Server:
         "#GETVALUE": lambda obj: obj,
     }
 
+    def _fallback(self, entry: Entry, methodname: str) -> Any:
+        """What every object can do, whatever it exposes."""
+        if methodname in self.fallback_mapping:
+            return types.MethodType(self.fallback_mapping[methodname], entry.obj)
+        raise AttributeError(
+            f"method {methodname!r} of {type(entry.obj)!r} object is not in exposed={entry.exposed!r}"
+        )
+
     def _perform_errand(self, name: str, args: Any, kwds: Any) -> Message:
         try:
             if name not in self.public:
                 raise AttributeError(f"{name!r} is not a function of the server")
             return "#RETURN", getattr(self, name)(None, *args, **kwds)
-        except Exception:
+        except BaseException:
             return "#TRACEBACK", traceback.format_exc()
 
     def _send(self, conn: Any, answer: Message) -> list[str]:
         """Send an answer. The tickets of the proxies in it, which are void after the next request."""
-        issued = self._issuing.tickets = []
+        issued: list[str] = []
+        if type(answer[1]) not in reduction.SCALARS:  # there may be proxies in it
+            self._issuing.tickets = issued
         try:
             conn.send(answer)
-        except OSError:
-            raise
-        except Exception:
+        except BaseException:  # if it was the connection that failed it fails again
             conn.send(("#UNSERIALIZABLE", traceback.format_exc()))
         finally:
-            del self._issuing.tickets
+            self._issuing.tickets = None
         if self._ending:
             self.stop_event.set()
         return issued
@@ -339,7 +418,7 @@ class Server:
         with self.mutex:
             self.incref(c, ident)
             self._tickets[ticket] = ident
-        if hasattr(self._issuing, "tickets"):
+        if self._issuing.tickets is not None:
             self._issuing.tickets.append(ticket)
         return ticket
 

@@ -1,4 +1,4 @@
-"""The manager of the standard types: what it can make, and the types that exist only for it.
+"""The manager of the standard types: what it can make.
 
 Objects are plain Python objects in the server; what its threads must wait for, they wait for as threads.
 """
@@ -27,45 +27,12 @@ from .proxies import (
     SetProxy,
     ValueProxy,
 )
+from .values import Array, Namespace, Value
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
-
-
-class Namespace:
-    """An object for attributes."""
-
-    def __init__(self, /, **kwds: Any) -> None:
-        self.__dict__.update(kwds)
-
-    def __repr__(self) -> str:
-        shown = sorted(f"{name}={value!r}" for name, value in self.__dict__.items() if name[:1] != "_")
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-
-class Value:
-    """An object for one value."""
-
-    def __init__(self, typecode: str, value: Any, lock: bool = True) -> None:
-        self._typecode = typecode
-        self._value = value
-
-    def get(self) -> Any:
-        return self._value
-
-    def set(self, value: Any) -> None:
-        self._value = value
-
-    value = property(get, set)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._typecode!r}, {self._value!r})"
-
-
-def Array(typecode: str, sequence: Iterable[Any], lock: bool = True) -> array.array[Any]:
-    return array.array(typecode, sequence)
 
 
 def _make_pool(*args: Any, **kwds: Any) -> Any:

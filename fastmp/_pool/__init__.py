@@ -6,8 +6,8 @@ local_board  a board for tasks that don't travel in shared memory
 classic   a board over queues that a subclass made
 worker    the life of a worker
 packing   what of a task goes by value
-desk      who collects results
 results   what a caller gets for a task
+desk      who collects results
 pool      the pool: workers, supervisor, calls
 threads   a pool whose workers are threads
 """

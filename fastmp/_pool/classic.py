@@ -33,8 +33,8 @@ class ClassicBoard(LocalBoard):
         self._inqueue = inqueue
         self._outqueue = outqueue
         self._count_workers = count_workers
-        self._sending = threading.Lock()
-        self._receiving = threading.Lock()  # also for _running
+        self._sending = threading.RLock()  # a signal handler may come back for it
+        self._receiving = threading.RLock()  # also for _running
         self._running: dict[int, int] = {}  # by process id: the task it has, or 0
         self._receiver: threading.Thread | None = None
         self._stop, self._stopper = os.pipe()
@@ -71,10 +71,13 @@ class ClassicBoard(LocalBoard):
             else:
                 self._arrive(number, kind, value)
 
-    def bury(self, pid: int) -> int | None:
+    def bury(self, pid: int, kind: int, obj: object) -> bool:
         with self._receiving:
             self._receive_what_is_there()
-            return self._running.pop(pid, None)
+            number = self._running.pop(pid, None)
+        if number:
+            self._arrive(number, kind, obj)
+        return number is not None
 
     def close(self) -> None:
         with self._sending:
@@ -94,9 +97,10 @@ class ClassicSeat:
         self._inqueue = inqueue
         self._outqueue = outqueue
         self._number = 0
+        self.runs = False
 
-    def fail(self, number: int, kind: int, value: object) -> None:
-        self._outqueue.put((number, kind, value))
+    def fail(self, kind: int, value: object) -> None:
+        self._outqueue.put((0, kind, value))
 
     def sit(self) -> None:
         self._outqueue.put((0, _SITS, os.getpid()))

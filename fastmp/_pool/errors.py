@@ -105,5 +105,5 @@ def _quote_traceback(exc: BaseException, tb: TracebackType | None) -> str:
 def _safe_repr(obj: object) -> str:
     try:
         return repr(obj)
-    except Exception as e:
+    except BaseException as e:
         return f"<{type(obj).__name__} object whose repr() raises {type(e).__name__}>"

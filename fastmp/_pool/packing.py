@@ -44,8 +44,8 @@ class Packer:
         values = [name for name in list(main) if name not in self._definitions] if forked else ()
         self._known: Names = dict.fromkeys(values) | self._definitions  # as _by_value has it
 
-    def add_worker(self) -> None:
-        """One more is about to start, and may have less than the others."""
+    def add_workers(self) -> None:
+        """Some more are about to start, and may have less than the others."""
         self._look_around()
         main = globals_of_main()
         self._known = {name: value for name, value in self._known.items() if name in main}
@@ -112,4 +112,9 @@ class _Checking(pickle.Pickler):
 
 def is_kept(func: Any) -> bool:
     """Whether a function may be remembered, for it leads to nothing that should be gone by then."""
-    return isinstance(func, (type, type(is_kept))) and getattr(func, "__closure__", None) is None
+    if isinstance(func, types.BuiltinFunctionType):
+        return isinstance(func.__self__, types.ModuleType)
+    return isinstance(func, _NAMED) and getattr(func, "__closure__", None) is None
+
+
+_NAMED = (type, types.FunctionType, types.MethodDescriptorType)

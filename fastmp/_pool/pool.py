@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import _signal  # type: ignore[import-not-found]  # signal.py makes enums, in copies of a dozen pages each time
 import os
 import select
 import signal
@@ -16,16 +16,16 @@ import fastmp
 from .. import _core, _logging
 from .._finalize import Finalize
 from .classic import ClassicBoard
-from .desk import _Desk, _left
+from .desk import Tasks, _Desk, _left
 from .errors import PoolTerminated, WorkerDied
 from .packing import Packer
 from .results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
-from .tasks import CALL, DIED, EACH, RAISED_HERE, STAR
+from .tasks import CALL, DIED, EACH, ONE, RAISED_HERE, STAR
 from .worker import _begin
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, NoReturn, Self
 
     from ..context import BaseContext
@@ -47,6 +47,8 @@ class Pool:
 
     _wrap_exception = True
 
+    _state = INIT
+
     _inqueue: Any  # the board itself, or a queue of a subclass
     _outqueue: Any
     _board: Any
@@ -63,7 +65,6 @@ class Pool:
         maxtasksperchild: int | None = None,
         context: BaseContext | None = None,
     ) -> None:
-        self._state = INIT
         self._pool: list[BaseProcess] = []
         if processes is None:
             processes = _core.cpu_count()
@@ -89,12 +90,12 @@ class Pool:
         try:
             self._repopulate_pool()
             self._supervisor.start()
+            self._terminate = Finalize(self, _terminate_pool, args=(self._desk, self._pool), exitpriority=15)
+            self._state = RUN
         except BaseException:
             self._state = TERMINATE
             _abandon(self._desk, self._pool)
             raise
-        self._terminate = Finalize(self, _terminate_pool, args=(self._desk, self._pool), exitpriority=15)
-        self._state = RUN
 
     def __del__(self) -> None:
         if self._state == RUN and self._owner_pid == os.getpid():
@@ -119,7 +120,8 @@ class Pool:
 
     def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> Any:
         """func(*args, **kwds) in a worker."""
-        return self._apply(func, args, kwds).get()
+        result = self._state == RUN and self._board.submit(self, func, args, kwds, None, None, False)
+        return (result or self._apply(func, args, kwds)).get()
 
     def apply_async(
         self,
@@ -130,6 +132,11 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> ApplyResult:
         """The same, without waiting. The callbacks get the result, or what was raised."""
+        if self._state == RUN:
+            result: ApplyResult | None
+            result = self._board.submit(self, func, args, kwds, callback, error_callback, True)
+            if result is not None:
+                return result
         result = self._apply(func, args, kwds, callback, error_callback)
         self._desk.attend()
         return result
@@ -224,7 +231,7 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> MapResult:
         self._check_running()
-        if not hasattr(iterable, "__len__"):
+        if type(iterable) not in _SEQUENCES:
             iterable = list(iterable)
         length = len(iterable)
         if chunksize is None:
@@ -233,17 +240,17 @@ class Pool:
             raise ValueError(f"Chunksize must be 1+, not {chunksize}")
         result = MapResult(self, chunksize, length, callback, error_callback)
         result._func = func
-        tasks = enumerate((how, func, chunk, None) for chunk in _chunks(iterable, chunksize))
+        tasks = _cut(how, func, iterable, chunksize, length)
         self._desk.board.guard(self._feed_map, result, tasks, at_once)
         return result
 
-    def _feed_map(self, result: MapResult, tasks: Iterator[tuple[int, Task]], at_once: int | None) -> None:
+    def _feed_map(self, result: MapResult, tasks: Tasks, at_once: int | None) -> None:
         desk = self._desk
         desk.register(result)
-        if result._chunks == 0:
+        if result._total == 0:
             result._arrived()
         if not desk.feed(result, tasks, at_once):
-            desk.feed_rest(result, lambda: desk.feed(result, tasks, None))
+            desk.feed_rest(result, lambda: desk.feed(result, tasks))
         if at_once is not None:
             desk.attend()
 
@@ -272,20 +279,15 @@ class Pool:
     ) -> None:
         desk, func = self._desk, result._func
         desk.register(result)
-
-        def generate() -> Iterator[tuple[int, Task]]:
-            if chunksize > 1:
-                return enumerate((EACH, func, chunk, None) for chunk in _chunks(iterable, chunksize))
-            return enumerate((CALL, func, (x,), {}) for x in iterable)
-
         if type(iterable) not in _SEQUENCES or buffersize is not None:
-            desk.feed_rest(result, lambda: result._feed(_lazily(generate), buffersize))
+            result._ahead = buffersize or 0
+            desk.feed_rest(result, lambda: result._feed(iterable, chunksize))
         else:
-            tasks = generate()
-            if desk.feed(result, tasks, _FEED_AT_ONCE):
-                result._set_length(-(-len(iterable) // chunksize))  # type: ignore[arg-type]
-            else:
-                desk.feed_rest(result, lambda: result._feed(tasks, None))
+            tasks = _cut(EACH, func, iterable, chunksize, len(iterable))  # type: ignore[arg-type]
+            result._total = tasks.count
+            result._arrived()
+            if not desk.feed(result, tasks, _FEED_AT_ONCE):
+                desk.feed_rest(result, lambda: desk.feed(result, tasks))
         desk.attend()
 
     def _check_running(self) -> None:
@@ -310,17 +312,26 @@ class Pool:
 
     def _repopulate_pool(self) -> None:
         """Start workers until there are as many as there should be."""
-        for _ in range(self._processes - len(self._pool)):
-            if self._desk.packer is not None:
-                self._desk.packer.add_worker()
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
-                self._pool.append(self._start_worker(mask))
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            _logging.debug("added worker")
+        if self._desk.packer is not None:
+            self._desk.packer.add_workers()
+        workers: list[BaseProcess] = []
+        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGINT})
+        try:
+            # All are made before the first is started: what is touched while there are copies is copied.
+            workers += [self._make_worker(mask) for _ in range(self._processes - len(self._pool))]
+            for w in workers:
+                w.start()
+                self._pool.append(w)
+                _logging.debug("added worker")
+        except BaseException:  # perhaps by a signal handler, when one had just started
+            # The user's own kind of process may have no pid.
+            started = [w for w in workers if getattr(w, "pid", None) is not None]
+            self._pool += [w for w in started if w not in self._pool]
+            raise
+        finally:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
-    def _start_worker(self, mask: set[Any]) -> BaseProcess:
+    def _make_worker(self, mask: set[int]) -> BaseProcess:
         args = (
             mask,
             self._inqueue,
@@ -333,7 +344,6 @@ class Pool:
         w = self.Process(self._ctx, target=_begin, args=args)
         w.name = w.name.replace("Process", "PoolWorker")
         w.daemon = True
-        w.start()
         return w
 
     def _join_exited_workers(self) -> bool:
@@ -349,25 +359,30 @@ class Pool:
         assert w.exitcode is not None
         _logging.debug("cleaning up worker %s", w.name)
         w.join()
-        number = self._board.bury(w.pid)
-        if number is None:
-            self._stillborn += 1
-        elif number:
-            self._board.fail(number, DIED, (w.pid, w.exitcode))
-        if number is not None:
-            self._stillborn = 0
-        if self._stillborn > self._processes:
+        had_seat = self._board.bury(w.pid, DIED, (w.pid, w.exitcode))
+        self._stillborn = 0 if had_seat else self._stillborn + 1
+        if self._are_stillborn() and self._desk.failure is None:
             doing = "its initializer" if self._initializer is not None else "its start"
-            self._desk.fail((RAISED_HERE, WorkerDied(w.pid, w.exitcode, doing)))
+            # As a message, behind what the workers said themselves, which may not be collected yet.
+            self._board.fail(RAISED_HERE, WorkerDied(w.pid, w.exitcode, doing))
+
+    def _are_stillborn(self) -> bool:
+        return self._stillborn > self._processes
 
     def _maintain_pool(self) -> None:
-        """Replace the workers that have ended."""
+        """Replace the workers that have ended. If that is not possible those that are left go on; if none is,
+        all calls fail."""
         with self._desk.lock:
-            if self._join_exited_workers() and self._needs_workers():
+            if not self._join_exited_workers() or not self._needs_workers():
+                return
+            try:
                 self._repopulate_pool()
+            except (OSError, EOFError, MemoryError) as e:
+                if not self._pool:
+                    self._desk.fail((RAISED_HERE, e))
 
     def _needs_workers(self) -> bool:
-        if self._desk.failure is not None:
+        if self._desk.failure is not None or self._are_stillborn():
             return False
         return self._state in (INIT, RUN) or (self._state == CLOSE and bool(self._cache))
 
@@ -384,8 +399,12 @@ class Pool:
         if self._state in (INIT, RUN):
             return True
         with self._desk.lock:
-            if self._state == CLOSE and (self._cache or self._desk.is_fed()):
+            if self._state == TERMINATE:  # meanwhile; what that means is terminate()'s to say
+                return False
+            if self._cache or self._desk.is_fed():
                 return True
+            if self._desk.failure is None:  # for a call that just begins
+                self._desk.failure = (RAISED_HERE, ValueError("Pool not running"))
             self._board.close()
             return False
 
@@ -404,7 +423,7 @@ class Pool:
         _logging.debug("closing pool")
         if self._state != RUN:
             return
-        self._desk.closing = True
+        self._board.closing = True
         self._state = CLOSE
         self._board.ring()
 
@@ -413,7 +432,8 @@ class Pool:
         _logging.debug("terminating pool")
         if self._owner_pid == os.getpid():
             self._state = TERMINATE
-            self._terminate()
+            _terminate_pool(self._desk, self._pool)
+            self._terminate.cancel()  # now: if that was interrupted, it is still to be done
 
     def join(self) -> None:
         """Wait until the workers have ended. After close() or terminate()."""
@@ -424,7 +444,8 @@ class Pool:
             raise ValueError("In unknown state")
         self._desk.joining = True
         self._desk.changed()
-        self._supervisor.join()
+        self._desk.come_to_the_end()
+        self._desk.without_lock(self._supervisor.join)
         for w in list(self._pool):
             w.join()
 
@@ -432,16 +453,10 @@ class Pool:
 _SEQUENCES = frozenset({list, tuple, range})  # input that can be taken at once, for to take it runs no code
 
 
-def _chunks(iterable: Iterable[Any], size: int) -> Iterator[Any]:
-    if type(iterable) in (list, tuple):
-        return (iterable[start : start + size] for start in range(0, len(iterable), size or 1))  # type: ignore[index, arg-type]
-    it = iter(iterable)
-    return iter(lambda: tuple(itertools.islice(it, size)), ())
-
-
-def _lazily(generate: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-    """What generate() returns; it is called when the first is asked for, and may raise then."""
-    yield from generate()
+def _cut(how: int, func: Callable[..., Any], items: Any, size: int, length: int) -> Tasks:
+    if size == 1:
+        return Tasks(ONE if how == EACH else CALL, func, items, 0, length)
+    return Tasks(how, func, items, size, -(-length // size) if size else 0)
 
 
 def _supervise(desk: _Desk, pool_ref: weakref.ref[Pool]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import itertools
 import pickle
 import sys
@@ -10,36 +9,34 @@ import threading
 import time
 import types
 
+from .. import _core
 from .._core import TimeoutError
-from .desk import _left
 from .errors import MaybeDecodingError, RemoteTraceback, WorkerDied, _safe_repr, rebuild_exc
-from .tasks import DIED, ERROR, RAISED_HERE, UNREADABLE, VALUE
+from .tasks import DIED, EACH, ERROR, ONE, RAISED_HERE, UNREADABLE, VALUE
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, MutableMapping
-    from typing import Any, Self
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
 
+    from .desk import _Desk
     from .pool import Pool
-    from .tasks import Item, Task
-
-_job_numbers = itertools.count()
+    from .tasks import Item
 
 
-class _Job:
-    """What all results have in common: tasks are out, and results come into the inbox."""
+class _Job(_core.Job):
+    """What all results have in common: tasks are out, and results arrive. Where they do, and what is done for
+    each of them, is in C."""
 
-    _inbox: MutableMapping[int, Item]
-    _func: Any = None
+    _pool: Pool | None
+    _desk: _Desk
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool: Pool | None = pool
-        self._desk = pool._desk
-        self._job = next(_job_numbers)
-        self._cache = pool._cache
+    @property
+    def _cache(self) -> dict[int, Any]:
+        return self._desk.jobs
 
     def _arrived(self) -> None:
-        """Look into the inbox. Does nothing the second time."""
+        """All results are there, or may be. Does nothing the second time."""
         raise NotImplementedError
 
     def _fail(self, failure: Item) -> None:
@@ -49,13 +46,12 @@ class _Job:
     def _set(self, i: int, obj: tuple[bool, Any]) -> None:
         """A result that this process knows by itself: (success, value or exception)."""
         success, value = obj
-        self._inbox[i] = (VALUE if success else RAISED_HERE, value)
+        self._put_in(i, VALUE if success else RAISED_HERE, value)
         self._arrived()
         self._desk.changed()
 
     def _end(self) -> None:
-        self._desk.forget(self)
-        self._pool = None
+        self._desk.board.forget(self)
 
     def _outcome(self, item: Item, what: str = "") -> tuple[bool, Any]:
         """What a result means: success, and a value or an exception."""
@@ -80,10 +76,10 @@ def _name_of(func: Any) -> str:
 
 def _revive(pickled: bytes, text: str) -> BaseException:
     try:
-        e = pickle.loads(pickled)
-        if not isinstance(e, BaseException):
-            raise TypeError(f"a pickled exception became {_safe_repr(e)}")
-    except Exception as reason:
+        e = _load_exception(pickled)
+    except BaseException as reason:
+        if not isinstance(reason, Exception) and _can_be_loaded(pickled):
+            raise  # by a signal handler, then
         reason.__cause__ = RemoteTraceback(text)
         e = MaybeDecodingError(reason, "the exception that a task raised cannot be unpickled")
         e.__cause__ = reason
@@ -91,8 +87,25 @@ def _revive(pickled: bytes, text: str) -> BaseException:
     return rebuild_exc(e, text)
 
 
-class ApplyResult(_Job):
+def _load_exception(pickled: bytes) -> BaseException:
+    e = pickle.loads(pickled)
+    if not isinstance(e, BaseException):
+        raise TypeError(f"a pickled exception became {_safe_repr(e)}")
+    return e
+
+
+def _can_be_loaded(pickled: bytes) -> bool:
+    try:
+        _load_exception(pickled)
+    except BaseException:
+        return False
+    return True
+
+
+class ApplyResult(_Job, _core.AwaitedJob):
     """The result of a task, which may not be there yet."""
+
+    _single = True
 
     def __init__(
         self,
@@ -100,14 +113,20 @@ class ApplyResult(_Job):
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
     ) -> None:
-        self._ready = False
-        self._success = False
-        self._value: Any = None
+        self._begin(pool, 1, False, callback, error_callback)
+
+    def _begin(
+        self,
+        pool: Pool,
+        total: int,
+        in_chunks: bool,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None:
+        desk = pool._desk
+        super().__init__(desk, desk.board, pool, None, total, True, False, in_chunks, self._single)
         self._callback = callback
         self._error_callback = error_callback
-        self._calling_back = False
-        self._inbox = {}
-        super().__init__(pool)
 
     def ready(self) -> bool:
         """Whether the result is there."""
@@ -123,16 +142,17 @@ class ApplyResult(_Job):
         """Wait until the result is there, or for `timeout` seconds."""
         if not self._ready:
             called_back = self._callback is not None or self._error_callback is not None
-            self._desk.wait(self.ready, timeout, may_lead=not called_back)
+            self._desk.wait(self.ready, timeout, may_lead=not called_back, job=self)
 
-    def get(self, timeout: float | None = None) -> Any:
-        """Wait for the result and return it, or raise what the task raised. TimeoutError if it does not
-        come within `timeout` seconds."""
+    def _get(self, timeout: float | None) -> Any:
+        """What get() doesn't find there at once."""
         self.wait(timeout)
         if not self._ready:
             raise TimeoutError
         if self._success:
             return self._value
+        with self._desk.lock:  # who ends the pool holds it until that is done
+            pass
         try:
             raise self._value
         finally:
@@ -141,19 +161,36 @@ class ApplyResult(_Job):
     def _arrived(self) -> None:
         if self._ready:
             self._end()
-        if self._ready or self._calling_back or not self._complete():
+        if self._ready or self._calling_back or not self._may_finish():
             return
-        self._success, self._value = self._evaluate()
+        try:
+            outcome = self._evaluate()
+        except RuntimeError:
+            if not self._ready:
+                raise
+        if self._ready:  # a signal handler has ended it meanwhile
+            return
+        self._success, self._value = outcome
         if (self._callback if self._success else self._error_callback) is None:
             self._finish()
         else:
             self._desk.due(self)
 
-    def _complete(self) -> bool:
-        return bool(self._inbox)
+    def _may_finish(self) -> bool:
+        return self._complete()
 
     def _evaluate(self) -> tuple[bool, Any]:
-        return self._outcome(self._inbox[0])
+        failed = self._failed()
+        if failed is None:
+            return True, self._all_values()
+        key, kind, value = failed
+        return self._outcome((kind, value), self._part(key))
+
+    def _all_values(self) -> Any:
+        return self._values()[0]
+
+    def _part(self, key: int) -> str:
+        return ""
 
     def _call_back(self) -> None:
         """In the supervisor. An exception has nobody to go to but the threads' hook."""
@@ -174,7 +211,7 @@ class ApplyResult(_Job):
     def _finish(self) -> None:
         self._ready = True
         self._end()
-        self._inbox = {}
+        self._clear_items()
 
     if not TYPE_CHECKING:
         __class_getitem__ = classmethod(types.GenericAlias)
@@ -186,6 +223,8 @@ AsyncResult = ApplyResult
 class MapResult(ApplyResult):
     """The list of the results of a map."""
 
+    _single = False
+
     def __init__(
         self,
         pool: Pool,
@@ -194,47 +233,26 @@ class MapResult(ApplyResult):
         callback: Callable[[Any], object] | None,
         error_callback: Callable[[BaseException], object] | None,
     ) -> None:
-        self._chunks = -(-length // chunksize) if chunksize > 0 else 0
-        super().__init__(pool, callback, error_callback)
+        total = -(-length // chunksize) if chunksize > 0 else 0
+        self._begin(pool, total, chunksize > 1, callback, error_callback)
 
-    def _complete(self) -> bool:
-        return len(self._inbox) >= self._chunks
+    def _all_values(self) -> Any:
+        return self._values()
 
-    def _evaluate(self) -> tuple[bool, Any]:
-        inbox = self._inbox
-        for key, item in inbox.items():  # in the order they came
-            if item[0] != VALUE:
-                return self._outcome(item, f"chunk {key} of the map of ")
-        return True, list(itertools.chain.from_iterable(inbox[key][1] for key in range(self._chunks)))
+    def _part(self, key: int) -> str:
+        return f"chunk {key} of the map of "
 
 
-class IMapIterator(_Job):
+class IMapIterator(_Job, _core.IteratingJob):
     """The results of an imap, in order, as they come."""
 
+    _ordered = True
+    _failure: Item | None = None
+
     def __init__(self, pool: Pool, in_chunks: bool = False) -> None:
-        self._inbox = self._new_inbox()
+        desk = pool._desk
+        super().__init__(desk, desk.board, pool, None, None, self._ordered, True, in_chunks, False)
         self._in_chunks = in_chunks
-        self._chunk: Iterator[Any] = iter(())
-        self._index = 0  # results, or chunks of them, that were passed on
-        self._length: int | None = None
-        self._failure: Item | None = None
-        super().__init__(pool)
-
-    def _new_inbox(self) -> MutableMapping[int, Item]:
-        return {}
-
-    def _take(self) -> tuple[int, Item]:
-        """The next from the inbox. KeyError if it is not there."""
-        return self._index, self._inbox.pop(self._index)
-
-    def _has_next(self) -> bool:
-        return self._index in self._inbox
-
-    def _has_more_to_say(self) -> bool:
-        return self._has_next() or self._index == self._length or self._failure is not None
-
-    def __iter__(self) -> Self:
-        return self
 
     def next(self, timeout: float | None = None) -> Any:
         """The next result, or what its task raised. TimeoutError if it does not come within `timeout`
@@ -242,95 +260,84 @@ class IMapIterator(_Job):
         until = None if timeout is None else time.monotonic() + timeout
         while True:
             with self._desk.lock:
-                for value in self._chunk:
-                    return value
-                if self._has_next():
-                    value = self._value_of(*self._desk.board.guard(self._pass_on, self))
+                there = self._next_quickly()
+                if there is not None:
+                    return there[0]
+                item = self._pop()
+                if item is not None:
+                    value = self._value_of(*item)
                     if not self._in_chunks:
                         return value
-                    self._chunk = iter(value)
+                    self._begin_chunk(value)
                     continue
-                if self._index == self._length:
+                if self._index == self._total:
                     raise StopIteration
                 if self._failure is not None:
                     raise self._outcome(self._failure)[1]
-            self._desk.wait(self._has_more_to_say, _left(until))
-            if not self._has_more_to_say():
+            left = None if until is None else max(0.0, until - time.monotonic())
+            self._end_pause()
+            self._desk.wait(self._satisfied, left, job=self)
+            if not self._satisfied():
                 raise TimeoutError
 
-    __next__ = next
-
-    @staticmethod
-    def _pass_on(self: IMapIterator) -> tuple[int, Item]:
-        key, item = self._take()
-        self._index += 1
-        self._arrived()
-        if self._length is None:
-            self._desk.changed()  # whoever feeds may be waiting for this
-        return key, item
-
-    def _value_of(self, key: int, item: Item) -> Any:
-        success, value = self._outcome(item, f"task {key} of the imap of ")
+    def _value_of(self, key: int, kind: int, value: Any) -> Any:
+        success, value = self._outcome((kind, value), f"task {key} of the imap of ")
         if success:
             return value
         raise value
 
     def _arrived(self) -> None:
         with self._desk.lock:
-            if self._index + len(self._inbox) == self._length:
+            if self._complete():
                 self._end()
 
     def _fail(self, failure: Item) -> None:
         self._failure = failure
+        self._ready = True
+        self._end_pauses()
         self._end()
 
     def _set_length(self, length: int) -> None:
         """There will be so many results, or chunks of them."""
         with self._desk.lock:
-            self._length = length
+            if self._failure is None:  # else not all was sent
+                self._total = length
             self._arrived()
             self._desk.changed()
 
     # -- feeding
 
-    def _feed(self, tasks: Iterator[tuple[int, Task]], buffersize: int | None) -> None:
+    def _feed(self, iterable: Iterable[Any], size: int) -> None:
         """In a thread: send what the input gives. What the input raises comes at its place."""
-        desk = self._desk
-        count = 0
-
-        def may_go_on() -> bool:
-            ahead = buffersize is None or count - self._index < buffersize
-            return self._failure is not None or (ahead and desk.has_room())
-
-        def may_look() -> bool:
-            return may_go_on() or (desk.joining and buffersize is not None)
-
         try:
-            for key, task in tasks:
-                desk.put(self, key, task)
-                count = key + 1
-                if not may_go_on():
-                    desk.wait(may_look, may_lead=False)
-                if self._failure is not None:
-                    break
-                if not may_go_on():
-                    raise ValueError("Pool not running: it was joined before all results were asked for")
+            if size == 1:
+                self._send(ONE, iter(iterable))
+            else:
+                self._send(EACH, _chunks(iter(iterable), size))
         except BaseException as e:
-            self._set(count, (False, e))
-            count += 1
-        self._set_length(count)
+            self._set(self._sent, (False, e))
+            self._sent += 1
+        self._set_length(self._sent)
+
+    def _send(self, how: int, contents: Iterator[Any]) -> None:
+        desk, func = self._desk, self._func
+        while (rest := desk.board.stream(self, how, func, contents, desk.room())) is not None:
+            for unsent in rest:
+                desk.put(self, self._sent, (how, func, unsent, {}))
+                self._sent += 1
+            if not desk.has_room():
+                desk.wait(desk.has_room, may_lead=False)
+            if self._failure is not None:
+                return
+            if desk.joining and self._pause():
+                raise ValueError("Pool not running: it was joined before all results were asked for")
+
+
+def _chunks(iterator: Iterator[Any], size: int) -> Iterator[tuple[Any, ...]]:
+    return iter(lambda: tuple(itertools.islice(iterator, size)), ())
 
 
 class IMapUnorderedIterator(IMapIterator):
     """The results of an imap, in the order in which they come."""
 
-    _inbox: collections.OrderedDict[int, Item]
-
-    def _new_inbox(self) -> MutableMapping[int, Item]:
-        return collections.OrderedDict()
-
-    def _take(self) -> tuple[int, Item]:
-        return self._inbox.popitem(last=False)
-
-    def _has_next(self) -> bool:
-        return bool(self._inbox)
+    _ordered = False

@@ -1,5 +1,5 @@
-"""Tasks and results, as they travel over the board: (what is asked for, function, arguments, keywords)
-there, (kind, value) back."""
+"""Tasks and results, as they travel over the board: what is asked for, function, arguments, keywords there;
+(kind, value) back. The C core knows these numbers, too (board_type.h, job_type.h)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     Task: TypeAlias = tuple[int, Any, Any, Any]
 
 # Kinds of results.
-UNREADABLE = -1  # made by Board.collect: the exception that unpickling raised
+UNREADABLE = -1  # made where it is collected: the exception that unpickling raised
 VALUE = 0
 ERROR = 1  # (pickled exception, traceback as text)
 DIED = 2  # (pid, exit code)
@@ -21,3 +21,4 @@ RAISED_HERE = 3  # the exception, which never was in another process
 CALL = 0  # func(*args, **kwds)
 EACH = 1  # func(x) for x in args
 STAR = 2  # func(*x) for x in args
+ONE = 3  # func(args)

@@ -33,8 +33,8 @@ class ThreadBoard(LocalBoard):
     def _send(self, number: int, task: object) -> None:
         self._tasks.put((number, task))
 
-    def bury(self, pid: int) -> int:
-        return 0
+    def bury(self, pid: int, kind: int, obj: object) -> bool:
+        return True
 
     def close(self) -> None:
         self._tasks.put(_LEAVE)
@@ -66,7 +66,6 @@ class ThreadWorker:
     def __init__(self, target: Callable[..., object], args: tuple[Any, ...]) -> None:
         self._thread = threading.Thread(target=target, args=args, daemon=True)
         self._given_up = False
-        self.pid = os.getpid()
         self.daemon = True
 
     @property
@@ -76,6 +75,10 @@ class ThreadWorker:
     @name.setter
     def name(self, name: str) -> None:
         self._thread.name = name
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._thread.ident is None else os.getpid()
 
     @property
     def exitcode(self) -> int | None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal.py makes enums, in copies of a dozen pages each time
 import contextlib
+import functools
 import io
 import itertools
-import signal
 import sys
 import threading
 
-from .. import _logging
+from .. import _core, _logging
 from ..reduction import dumps
 from .classic import ClassicSeat
 from .errors import MaybeEncodingError, _quote_traceback
-from .tasks import CALL, EACH, ERROR, RAISED_HERE, VALUE
+from .tasks import CALL, EACH, ERROR, RAISED_HERE, STAR, VALUE
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    from .. import _core
     from .tasks import Item
 
 
@@ -37,58 +37,75 @@ def worker(
     `maxtasks`."""
     if maxtasks is not None and not (isinstance(maxtasks, int) and maxtasks >= 1):
         raise AssertionError(f"Maxtasks {maxtasks!r} is not valid")
-    _interrupt_only_tasks()
-    board: _core.Board | ClassicSeat
     board = inqueue if inqueue is outqueue else ClassicSeat(inqueue, outqueue)
+    if threading.current_thread() is threading.main_thread():
+        global _seat
+        _seat = board
+        _interrupt_only_tasks()
+    failed = functools.partial(_failure, wrap=wrap_exception)
+    refused = functools.partial(_refusal, wrap=wrap_exception)
     if initializer is not None:
         try:
             initializer(*initargs)
         except BaseException as e:
-            board.fail(0, *_failure(e, wrap_exception))
+            board.fail(*failed(e))
             return
     board.sit()
-    for _ in itertools.repeat(None) if maxtasks is None else range(maxtasks):
-        if not _serve(board, wrap_exception):
-            return
-    _logging.debug("worker exiting after %s tasks", maxtasks)
+    server = board if isinstance(board, _core.Board) else _Server(board)
+    if server.serve(_run, failed, refused, maxtasks):
+        _logging.debug("worker exiting after %s tasks", maxtasks)
 
 
-def _begin(mask: set[signal.Signals], *args: Any) -> None:
+def _begin(mask: set[int], *args: Any) -> None:
     """A worker's first step: it was started with SIGINT held back, so that nothing interrupts the start."""
     _interrupt_only_tasks()
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
     worker(*args)
 
 
-def _serve(board: _core.Board | ClassicSeat, wrap_exception: bool) -> bool:
-    """One task. False if there is none and will be none."""
-    global _task_runs
-    try:
-        task = board.take()
-        if task is None:
-            return False
-        kind, value = VALUE, None
-        _task_runs = True
-        value = _run(*task)
-        _task_runs = False
-    except BaseException as e:
-        _task_runs = False
-        kind, value = _failure(e, wrap_exception)
-    if type(sys.stdout) is io.TextIOWrapper:
-        _flush(sys.stdout)
-    try:
-        board.report(kind, value)
-    except BaseException as e:
-        board.report(*_failure(MaybeEncodingError(e, value), wrap_exception))
-    return True
+class _Server:
+    """Board.serve for the other boards."""
+
+    def __init__(self, board: Any) -> None:
+        self.board = board
+
+    def serve(self, run: Any, failed: Any, refused: Any, most: int | None) -> bool:
+        return all(self._serve_one(run, failed, refused) for _ in _times(most))
+
+    def _serve_one(self, run: Any, failed: Any, refused: Any) -> bool:
+        board = self.board
+        try:
+            task = board.take()
+            if task is None:
+                return False
+            kind, value = VALUE, None
+            board.runs = True
+            value = run(*task)
+            board.runs = False
+        except BaseException as e:
+            board.runs = False
+            kind, value = failed(e)
+        if type(sys.stdout) is io.TextIOWrapper:
+            _flush(sys.stdout)
+        try:
+            board.report(kind, value)
+        except BaseException as e:
+            board.report(*refused(e, value))
+        return True
+
+
+def _times(most: int | None) -> Iterable[object]:
+    return itertools.repeat(None) if most is None else range(most)
 
 
 def _run(how: int, func: Callable[..., Any], args: Any, kwds: Any) -> Any:
     if how == CALL:
-        return func(*args, **kwds)
+        return func(*args, **kwds) if kwds else func(*args)
     if how == EACH:
         return [func(x) for x in args]  # map() would take a StopIteration for the end
-    return [func(*x) for x in args]
+    if how == STAR:
+        return [func(*x) for x in args]
+    return func(args)
 
 
 def _flush(stream: io.TextIOWrapper) -> None:
@@ -102,6 +119,11 @@ def _failure(e: BaseException, wrap: bool) -> Item:
     return (ERROR, _describe(e)) if wrap else (RAISED_HERE, e)
 
 
+def _refusal(e: BaseException, value: object, wrap: bool) -> Item:
+    """What to report instead of a value that could not be sent."""
+    return _failure(MaybeEncodingError(e, value), wrap)
+
+
 def _describe(e: BaseException) -> tuple[bytes, str]:
     """An exception for sending: pickled by itself, so that the traceback arrives even if the exception
     cannot be unpickled."""
@@ -111,19 +133,18 @@ def _describe(e: BaseException) -> tuple[bytes, str]:
     text = _quote_traceback(e, tb)
     try:
         return dumps(e), text
-    except Exception as reason:
+    except BaseException as reason:
         return dumps(MaybeEncodingError(reason, e)), text
 
 
-_OWN_CODE = frozenset(function.__code__ for function in (_serve, _run, worker))
+_OWN_CODE = frozenset(function.__code__ for function in (_Server._serve_one, _run, worker))
 
-_task_runs = False  # in a worker: a task that Ctrl-C may interrupt is running
+_seat: Any = None  # in a worker process: its board
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    global _task_runs
-    if _task_runs:
-        _task_runs = False  # once for each task
+    if _seat is not None and _seat.runs:
+        _seat.runs = False  # once for each task
         raise KeyboardInterrupt
 
 
@@ -132,6 +153,6 @@ def _interrupt_only_tasks() -> None:
     for the pool decides what becomes of that. A handler that the program has set stays."""
     if (
         threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
     ):
-        signal.signal(signal.SIGINT, _interrupt)
+        _signal.signal(_signal.SIGINT, _interrupt)

@@ -7,7 +7,6 @@ those of `threading`, queues those of `queue`, what a manager would make are pla
 
 from __future__ import annotations
 
-import array
 import sys
 import threading
 import weakref
@@ -18,6 +17,9 @@ from threading import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, 
 
 import fastmp
 
+from .._managers import values
+from .._managers.values import Array as Array
+from .._managers.values import Namespace as Namespace
 from .connection import Pipe
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -109,31 +111,11 @@ def freeze_support() -> None:
 # ---- what a manager would make ---------------------------------------------------------------------------
 
 
-class Namespace:
-    """An object for attributes."""
-
-    def __init__(self, /, **kwds: Any) -> None:
-        self.__dict__.update(kwds)
-
-    def __repr__(self) -> str:
-        shown = sorted(f"{name}={value!r}" for name, value in self.__dict__.items() if name[:1] != "_")
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-
-class Value:
+class Value(values.Value):
     """An object for one value."""
 
-    def __init__(self, typecode: str, value: Any, lock: bool = True) -> None:
-        self._typecode = typecode
-        self.value = value
-
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}({self._typecode!r}, {self.value!r})>"
-
-
-def Array(typecode: str, sequence: Iterable[Any], lock: bool = True) -> array.array[Any]:
-    """An array of one type."""
-    return array.array(typecode, sequence)
+        return f"<{super().__repr__()}>"
 
 
 def Manager() -> ModuleType:
