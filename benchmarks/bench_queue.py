@@ -45,10 +45,16 @@ def consume_many(count: int, queue: Any) -> None:
 
 
 def stream(
-    mp: Any, count: int, item: Any, producers: int = 1, consumers: int = 1, take: Work = consume
+    mp: Any,
+    count: int,
+    item: Any,
+    producers: int = 1,
+    consumers: int = 1,
+    take: Work = consume,
+    queue: Any = None,
 ) -> float:
     """Each producer puts, and each consumer takes, as many as the others: the work ends for all at once."""
-    queue = mp.Queue()
+    queue = queue or mp.Queue()
     with crew(mp, consumers, take, queue) as takers, crew(mp, producers, produce, queue, item) as putters:
 
         def repeat(count: int) -> None:
@@ -100,6 +106,14 @@ def stream_of_mebibytes(mp: Any, count: int) -> float:
 @row("Queue stream of 8 MB arrays", count=40, aim=8, limit="memcpy of 8 MB", needs="Queue")
 def stream_of_arrays(mp: Any, count: int) -> float:
     return stream(mp, count, numpy.ones(1_000_000))
+
+
+@row("Queue stream of 8 MB arrays, zero_copy", count=40, limit="memcpy of 8 MB")
+def stream_of_lent_arrays(mp: Any, count: int) -> float:
+    """Received as views of shared memory, where there is such a thing."""
+    lends = "fastmp" in type(mp).__module__
+    queue = mp.Queue(zero_copy=True) if lends else mp.Queue()
+    return stream(mp, count, numpy.ones(1_000_000), queue=queue)
 
 
 # What follows are the shapes that faster-fifo's own benchmark has.

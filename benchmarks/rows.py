@@ -14,6 +14,7 @@ bench_<noun>.py holds the rows of one noun; compare.py collects them from all su
     needs   what a peer that is no whole multiprocessing must offer to take part (peers/);
             without it, only those that have contexts do
     method  the start method
+    main    the program of the measuring process, which is the main module of the processes that it starts
 """
 
 import importlib
@@ -38,6 +39,7 @@ class Row:
     limit: str
     needs: str
     method: str
+    main: str
 
     @property
     def file(self) -> str:
@@ -55,9 +57,10 @@ def row(
     limit: str = "",
     needs: str = "",
     method: str = "fork",
+    main: str = "figure.py",
 ) -> Callable[[Program], Program]:
     def add(program: Program) -> Program:
-        ROWS[name] = Row(name, count, program, aim, limit, needs, method)
+        ROWS[name] = Row(name, count, program, aim, limit, needs, method, main)
         return program
 
     return add
