@@ -1,33 +1,42 @@
 """The rules that hold for every test, and the fixtures that all of them share.
 
 A test that hangs ends the run (guard.py), and a test that leaves a process, a descriptor, a name
-in /dev/shm or a temporary file behind fails (leftovers.py).
+in /dev/shm, a temporary file or anything in the arena behind fails (leftovers.py).
 """
 
+import importlib
 import os
 import resource
+import signal
 import site
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from leftovers import Snapshot
+from guard import SLOWNESS
+from leftovers import Snapshot, fork_server_serves
+from targets import send_result, sleep_long
 
 import fastmp
+from fastmp import _core
+from fastmp.connection import Connection, Pipe
 
 START_METHODS = ["fork", "spawn", "forkserver"]
 DEADLINE = 90  # seconds for a test that does not say @pytest.mark.deadline(seconds)
-JOIN = 30.0  # seconds for a child to end
+JOIN = 30.0 * SLOWNESS  # seconds for a child to end
 
 guard_key = pytest.StashKey[subprocess.Popen[bytes]]()
 failed_key = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell has its background jobs ignore it, and every program that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     config.stash[guard_key] = subprocess.Popen(
         [sys.executable, Path(__file__).with_name("guard.py")], stdin=subprocess.PIPE, bufsize=0
@@ -85,6 +94,7 @@ def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 @pytest.fixture(scope="session", autouse=True)
 def warm(own_temporary_folder: None) -> None:
     """What is made at first use and kept, the arena and the resource tracker, belongs to no test."""
+    importlib.import_module("ctypes")  # which some builds of libffi open their own file for
     fastmp.resource_tracker.ensure_running()
     child = fastmp.get_context("fork").Process()
     child.start()
@@ -95,8 +105,10 @@ def warm(own_temporary_folder: None) -> None:
 def nothing_left(request: pytest.FixtureRequest, warm: None) -> Iterator[None]:
     before = Snapshot()
     yield
-    failed = request.node.stash.get(failed_key, False)
-    request.node.funcargs.clear()  # what fixtures gave to the test is not a leftover
+    interrupted = request.node.funcargs is None  # the run, and so the test
+    if not interrupted:
+        request.node.funcargs.clear()  # what fixtures gave to the test is not a leftover
+    failed = interrupted or request.node.stash.get(failed_key, False)
     left = [] if failed else before.leftovers_in_the_end()  # a traceback keeps much alive
     before.kill_new_children()
     if left:
@@ -112,6 +124,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def ctx(start_method: str) -> fastmp.context.BaseContext:
+    """A context whose first child is like any other: a fork server that it needs is there."""
+    if start_method == "forkserver":
+        fastmp.forkserver.ensure_running()
+        assert fork_server_serves()
     return fastmp.get_context(start_method)
 
 
@@ -163,3 +179,125 @@ def start(
     yield run
     finish(*children)
     children.clear()
+
+
+@pytest.fixture
+def report(ctx: fastmp.context.BaseContext, finish: Callable[..., None]) -> Callable[..., object]:
+    """A function that runs target(*args) in a child; what it returns there, or the exception that it
+    raises, is returned."""
+
+    def run(target: Callable[..., object], *args: object, **options: object) -> object:
+        reader, writer = ctx.Pipe(duplex=False)
+        child = ctx.Process(target=send_result, args=(writer, target, args), **options)
+        child.start()
+        writer.close()
+        with reader:
+            result = reader.recv()
+        finish(child)
+        assert child.exitcode == 0, child
+        return result
+
+    return run
+
+
+@pytest.fixture
+def sleeper(ctx: fastmp.context.BaseContext) -> Iterator[fastmp.Process]:
+    """A child that does nothing until it is killed."""
+    child = ctx.Process(target=sleep_long)
+    child.start()
+    yield child
+    if not child._closed and child.is_alive():
+        child.kill()
+        child.join(JOIN)
+
+
+@pytest.fixture
+def in_thread() -> Iterator[Callable[..., Callable[[], object]]]:
+    """Run a function in a thread; the returned function gives its result, or raises what it raised."""
+    threads = []
+
+    def run(function, *args, **kwargs):
+        outcome = []
+
+        def work():
+            try:
+                outcome.append((function(*args, **kwargs), None))
+            except BaseException as e:
+                outcome.append((None, e))
+
+        def get():
+            thread.join(JOIN)
+            result, error = outcome[0]
+            if error is not None:
+                raise error
+            return result
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        threads.append(thread)
+        return get
+
+    yield run
+    for thread in threads:
+        thread.join(JOIN)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def pool(ctx: fastmp.context.BaseContext) -> Iterator[fastmp.pool.Pool]:
+    with ctx.Pool(2) as p:
+        yield p
+    p.join()
+
+
+@pytest.fixture
+def manager(ctx: fastmp.context.BaseContext) -> Iterator[fastmp.managers.SyncManager]:
+    with ctx.Manager() as manager:
+        yield manager
+
+
+@pytest.fixture(params=["Queue", "JoinableQueue"])
+def q(ctx: fastmp.context.BaseContext, request: pytest.FixtureRequest) -> fastmp.queues.Queue:
+    return getattr(ctx, request.param)()
+
+
+@pytest.fixture(params=["Queue", "JoinableQueue", "SimpleQueue"])
+def any_q(
+    ctx: fastmp.context.BaseContext, request: pytest.FixtureRequest
+) -> fastmp.queues.Queue | fastmp.queues.SimpleQueue:
+    return getattr(ctx, request.param)()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Connection, Connection]]:
+    a, b = Pipe()
+    yield a, b
+    a.close()
+    b.close()
+
+
+@pytest.fixture
+def one_way() -> Iterator[tuple[Connection, Connection]]:
+    r, w = Pipe(duplex=False)
+    yield r, w
+    r.close()
+    w.close()
+
+
+@pytest.fixture
+def stream() -> Iterator[tuple[Connection, Connection]]:
+    """A pair over sockets: what a Pipe is not, and a Listener's connections are."""
+    a, b = map(Connection, _core.socket_pair(True))
+    yield a, b
+    a.close()
+    b.close()
+
+
+@pytest.fixture
+def piped() -> Iterator[tuple[Connection, Connection]]:
+    """A pair over an ordinary pipe."""
+    fds = os.pipe()
+    r, w = Connection(fds[0], writable=False), Connection(fds[1], readable=False)
+    yield r, w
+    r.close()
+    w.close()

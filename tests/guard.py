@@ -14,7 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-GRACE = 3.0  # seconds that a process gets to write its stacks
+SLOWNESS = float(os.environ.get("FASTMP_TEST_SLOWNESS", "1"))  # how many times longer than usual all may take
+GRACE = 3.0 * SLOWNESS  # seconds that a process gets to write its stacks
 
 
 def children(pid: int) -> list[int]:
@@ -41,7 +42,8 @@ def signal_process(pid: int, number: int) -> None:
 
 def end(run: int, name: str, seconds: str) -> None:
     """Stop the test run and everything below it."""
-    sys.stderr.write(f"\n\n{name} is not over after {seconds} s; the stacks, and the end of this run:\n")
+    late = float(seconds) * SLOWNESS
+    sys.stderr.write(f"\n\n{name} is not over after {late:g} s; the stacks, and the end of this run:\n")
     sys.stderr.flush()
     signal_process(run, signal.SIGSTOP)  # else the test would go on when the child that it waits for is gone
     victims = [pid for pid in descendants(run) if pid != os.getpid()] + [run]
@@ -59,7 +61,7 @@ def main() -> None:
     alive = os.pidfd_open(run)
     seconds, name = "0", ""
     while True:
-        until = float(seconds) or None
+        until = float(seconds) * SLOWNESS or None
         ready, _, _ = select.select([sys.stdin.fileno(), alive], [], [], until)
         if not ready:
             return end(run, name, seconds)

@@ -1,35 +1,54 @@
 """What a test may leave behind: nothing.
 
 A `Snapshot` is what this process had before a test: children, descriptors, names in /dev/shm,
-files in the temporary folder (of which the test run has one of its own). `leftovers()` says
-what is there beyond it.
+files in the temporary folder (of which the test run has one of its own), and what the arena held:
+bytes, blocks, objects (with those that are in flight), places of processes. `leftovers()` says what
+is there beyond it. Children are those of the fork server as well: one that stayed would keep the
+server from ending, and with it whichever test waits for that.
 """
 
 import contextlib
 import gc
 import os
+import re
 import signal
+import socket
+import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from guard import children
+from guard import SLOWNESS, children
 
 import fastmp
-from fastmp.forkserver import _forkserver
+from fastmp import _core
+from fastmp.forkserver import _forkserver, _greet
 
-PATIENCE = 5.0  # seconds until what is on its way out must have gone
+# Seconds until what is on its way out must have gone. The place of a child that somebody else forked, and
+# that was killed before it came, is kept for 10 (core/owner.h, O3).
+PATIENCE = 15.0 * SLOWNESS
 SHARED_MEMORY = Path("/dev/shm")
+REPORTS = re.search(r"log_path=([^:]+)", os.environ.get("ASAN_OPTIONS", ""))  # opened at the first warning
+
+kept: set[int] = set()  # processes that belong to several tests
+
+
+def all_children() -> set[int]:
+    """The children of this process, and those that the fork server has for it."""
+    server = _forkserver._forkserver_pid
+    return set(children(os.getpid())) | set(children(server) if server is not None else [])
 
 
 def descriptors() -> dict[int, str]:
     found = {}
     for entry in Path("/proc/self/fd").iterdir():
         try:
-            found[int(entry.name)] = os.readlink(entry)
+            target = os.readlink(entry)
         except OSError:  # the descriptor of this very listing
             continue
+        if REPORTS is None or not target.startswith(REPORTS[1]):
+            found[int(entry.name)] = target
     return found
 
 
@@ -40,6 +59,34 @@ def temporary_files() -> set[str]:
 
 def shared_names() -> set[str]:
     return set(os.listdir(SHARED_MEMORY)) if SHARED_MEMORY.is_dir() else set()
+
+
+def fork_server_serves() -> bool:
+    """Is there a fork server? One that is just starting has no place in the arena until it answers."""
+    address = _forkserver._forkserver_address
+    if address is None:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        try:
+            sock.connect(address)
+            _greet(sock, _forkserver._forkserver_authkey)
+        except (OSError, EOFError):  # it has died
+            return False
+    return True
+
+
+def arena() -> dict[str, int]:
+    """What is in the arena, but for the place of the fork server, which belongs to all tests."""
+    serves = fork_server_serves()
+    figures = _core.arena_info()
+    return figures | {"owners": figures["owners"] - serves}
+
+
+def collect_garbage() -> None:
+    """And let Python forget the names that were looked up, of which it keeps up to some thousands."""
+    gc.collect()
+    forget = "_clear_internal_caches" if hasattr(sys, "_clear_internal_caches") else "_clear_type_cache"
+    getattr(sys, forget)()
 
 
 def describe(pid: int) -> str:
@@ -53,14 +100,15 @@ def describe(pid: int) -> str:
 
 @dataclass
 class Snapshot:
-    children: set[int] = field(default_factory=lambda: set(children(os.getpid())))
+    children: set[int] = field(default_factory=all_children)
     descriptors: dict[int, str] = field(default_factory=descriptors)
     shared_names: set[str] = field(default_factory=shared_names)
     temporary_files: set[str] = field(default_factory=temporary_files)
+    arena: dict[str, int] = field(default_factory=arena)
 
     def new_children(self) -> set[int]:
         fastmp.active_children()  # reaps those that have ended
-        return set(children(os.getpid())) - self.children - {_forkserver._forkserver_pid}
+        return all_children() - self.children - kept - {_forkserver._forkserver_pid}
 
     def leftovers(self) -> list[str]:
         now = descriptors()
@@ -71,6 +119,11 @@ class Snapshot:
             + [f"descriptor {number} -> {target}" for number, target in sorted(new)]
             + [f"/dev/shm/{name}" for name in sorted(shared_names() - self.shared_names)]
             + sorted(temporary_files() - self.temporary_files)
+            + [
+                f"{many - self.arena[what]} {what} of the arena"
+                for what, many in arena().items()
+                if many > self.arena[what]
+            ]
         )
 
     def leftovers_in_the_end(self) -> list[str]:

@@ -21,10 +21,13 @@ NATIVE = [
     *(None, True, False, 0, 1, -1, 2**63 - 1, -(2**63), 0.5, -0.0, math.inf),
     *("", "abc", "č€𝄞\0", b"", b"\x80\x81", "x" * 100_000, b"y" * 2_000_000),
     *((), (1,), (1, "a", None, 2.5, b"b"), ((1, 2), (3,), ()), tuple(range(255))),
+    *([], [1, "a", None, 2.5, b"b", (1, 2)], list(range(100_000)), ["x" * 16_000]),
+    [(number, -number / 2, None, (True, ())) for number in range(10_000)],
 ]
 PICKLED = [
     *(2**63, -(2**63) - 1, 10**100, "\ud800", tuple(range(256)), (((),),), (1, [2]), (2**64, 1)),
-    *([], [1, 2], {"a": 1}, {1, 2}, Text("abc"), Number(3), (Text("abc"),), bytearray(b"z" * 100_000)),
+    *([[1], 2], [(1, [2])], ["x" * 17_000], [("a", 1)] * 2000, [*range(9999), "a"], {"a": 1}, {1, 2}),
+    *(Text("abc"), Number(3), (Text("abc"),), bytearray(b"z" * 100_000)),
     *([b"w" * 200_000, b"v" * 200_000], 1j, pickle.loads),
 ]
 
@@ -84,6 +87,22 @@ def test_what_was_one_object_stays_one(queue):
     assert first is second["same"]
 
 
+def test_a_list_may_be_in_itself(queue):
+    items = [1]
+    items.append(items)
+    queue.put(items)
+    arrived = queue.get()
+    assert arrived[1] is arrived
+
+
+def test_a_text_that_is_in_a_list_many_times_is_sent_once(queue):
+    text = "some text" * 100
+    queue.put([(number, text) for number in range(5000)])
+    arrived = queue.get()
+    assert arrived[0][1] == text
+    assert arrived[0][1] is arrived[-1][1]
+
+
 def double(array):
     return array * 2
 
@@ -102,6 +121,11 @@ NO_PICKLES = [
     b"s\xff\xff\xff\xffabc",
     b"(\x05n",
     b"((((n",
+    b"[\x01",
+    b"[\xff\xff\xff\xffn",
+    b"[\x02\x00\x00\x00n(",
+    b"(\x01[\x00\x00\x00\x00",
+    b"[\x01\x00\x00\x00[\x00\x00\x00\x00",
     b"nn",
     b"\x81",
     b"\x81" + b"\xff" * 100,

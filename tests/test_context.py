@@ -2,10 +2,10 @@
 
 import inspect
 import json
-import subprocess
 import sys
 
 import pytest
+from programs import run_python
 
 import fastmp
 from fastmp import context
@@ -20,12 +20,6 @@ NAMES = {
     *("get_all_start_methods", "reducer"),
     *("ProcessError", "BufferTooShort", "TimeoutError", "AuthenticationError"),
 }
-
-
-def run_python(code):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def parameters(function):
@@ -47,7 +41,7 @@ def test_top_level_names():
 
 
 def test_star_import():
-    names = json.loads(run_python("from fastmp import *; import json; print(json.dumps(dir()))"))
+    names = json.loads(run_python("from fastmp import *; import json; print(json.dumps(dir()))").stdout)
     assert set(names) >= NAMES
 
 
@@ -58,9 +52,12 @@ def test_signatures_are_those_of_the_standard_library():
         "functions = {n: f for n in m.__all__ if inspect.isroutine(f := getattr(m, n))}\n"
         "print(json.dumps({n: parameters(f) for n, f in functions.items()}))\n"
     )
-    theirs = json.loads(run_python(script))
+    theirs = json.loads(run_python(script).stdout)
     ours = json.loads(json.dumps({name: parameters(getattr(fastmp, name)) for name in theirs}))
     assert len(theirs) > 25
+    theirs["Lock"].append(["robust", 3, True, False])
+    for name in "Queue", "JoinableQueue", "SimpleQueue":
+        theirs[name].append(["zero_copy", 3, True, False])
     if sys.version_info < (3, 15):
         theirs["set_forkserver_preload"].append(["on_error", 3, True, None])
     assert ours == theirs
@@ -68,7 +65,7 @@ def test_signatures_are_those_of_the_standard_library():
 
 def test_import_is_lazy():
     script = "import sys; before = set(sys.modules); import fastmp; print(*sorted(set(sys.modules) - before))"
-    loaded = run_python(script).split()
+    loaded = run_python(script).stdout.split()
     late = ("queues", "connection", "reduction", "pool", "managers", "sharedctypes", "synchronize", "util")
     assert not {f"fastmp.{name}" for name in late} & set(loaded)
     assert not {"logging", "socket", "pickle", "ctypes", "tempfile", "subprocess", "typing"} & set(loaded)
@@ -78,7 +75,7 @@ def test_import_is_lazy():
     "name", ["context", "process", "reduction", "queues", "connection", "util", "synchronize"]
 )
 def test_submodules_are_attributes(name):
-    assert run_python(f"import fastmp; print(fastmp.{name}.__name__)") == f"fastmp.{name}\n"
+    assert run_python(f"import fastmp; print(fastmp.{name}.__name__)").stdout == f"fastmp.{name}\n"
 
 
 def test_unknown_attribute():
@@ -120,7 +117,7 @@ def test_the_start_method_of_a_child_is_its_own(start_method):
         f"p = fastmp.get_context({start_method!r}).Process(target=child); p.start(); p.join()\n"
         "print(fastmp.get_start_method(allow_none=True))\n"
     )
-    assert run_python(script).splitlines()[0] == start_method
+    assert run_python(script).stdout.splitlines()[0] == start_method
 
 
 def test_concrete_contexts(start_method):
@@ -205,7 +202,7 @@ def test_spawning_popen():
 
 def test_cpu_count_respects_the_affinity_of_the_process():
     script = "import fastmp, os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
-    assert run_python(script + "; print(fastmp.cpu_count())") == "1\n"
+    assert run_python(script + "; print(fastmp.cpu_count())").stdout == "1\n"
     assert fastmp.cpu_count() >= 1
 
 

@@ -1,6 +1,7 @@
-"""The C tests of src/core: every program of tests/c, as it is and under the sanitizers."""
+"""The C tests of src/core: every program of tests/c, as it is, under the sanitizers and under valgrind."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -59,3 +60,15 @@ def test_every_file_of_the_core_has_its_program() -> None:
 def test_program(name: str, variant: str, build: Callable[[str, str], Path]) -> None:
     done = run(build(name, variant))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.stress
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_program_under_valgrind(name: str, build: Callable[[str, str], Path]) -> None:
+    folder = build(name, "plain").parent
+    done = run("make", "-C", FOLDER, f"OUT={folder}", f"valgrind-{name}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not re.search(r"^==\d+==", done.stderr, re.MULTILINE), (
+        done.stderr
+    )  # of a child that was killed, too

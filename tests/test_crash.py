@@ -1,6 +1,7 @@
 """Processes killed at any instant: what is shared stays whole, and the others go on."""
 
 import contextlib
+import functools
 import os
 import queue
 import random
@@ -145,6 +146,56 @@ def test_objects_are_made_and_dropped_by_processes_that_are_killed(ctx, slay, ro
 
     for _ in rounds:
         slay(churn, churn, churn)
+    assert _core.arena_info() == before
+
+
+def die(*ignored):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DeadlyToRead:
+    def __reduce__(self):
+        return die, ()
+
+
+class DeadlyToWrite:
+    __reduce__ = die
+
+
+def carriers(ctx):
+    q, simple = ctx.Queue(), ctx.SimpleQueue()
+    reader, writer = ctx.Pipe(False)
+    return {
+        "queue": (q.put, q.get),
+        "put_many": (lambda message: q.put_many([message]), q.get),
+        "get_many": (q.put, functools.partial(q.get_many, 10)),
+        "simple": (simple.put, simple.get),
+        "pipe": (writer.send, reader.recv),
+    }
+
+
+@pytest.mark.parametrize("name", ["queue", "put_many", "get_many", "simple", "pipe"])
+@pytest.mark.parametrize("deadly", [DeadlyToRead, DeadlyToWrite])
+@pytest.mark.start_methods("fork", reason="what the message is made of is made in the victim")
+def test_what_a_message_carries_goes_with_who_is_killed_over_it(ctx, name, deadly):
+    before = _core.arena_info()
+    kept = ctx.Lock()
+    put, get = carriers(ctx)[name]
+
+    def send_and_receive():
+        put((kept, ctx.Lock(), ctx.Queue(), ctx.Lock()))
+        put((kept, ctx.Queue(), deadly()))
+        get()
+        get()
+
+    child = ctx.Process(target=send_and_receive)
+    child.start()
+    child.join(DEADLINE)
+    assert child.exitcode == -signal.SIGKILL
+    put("still in use")
+    while "still in use" not in get():  # what was sent before
+        pass
+    put = get = send_and_receive = kept = child = None
     assert _core.arena_info() == before
 
 

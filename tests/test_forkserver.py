@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import random
 import resource
 import select
@@ -11,24 +12,17 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 
 import pytest
+from targets import send_result, sleep_long
+from waiting import DEADLINE, becomes, join
 
 import fastmp
 from fastmp import connection, forkserver, popen_forkserver, popen_spawn_win32
+from fastmp._launch import fork
 from fastmp.forkserver import _forkserver
 
-DEADLINE = 30  # seconds in which anything here must have happened
-
 ctx = fastmp.get_context("forkserver")
-
-
-def finish(child, code=0):
-    """Wait for the end of a child and look at its exit code."""
-    child.join(DEADLINE)
-    assert child.exitcode == code, child
-    return child
 
 
 def started(target, *args, method=ctx, **options):
@@ -45,16 +39,8 @@ def report(function, *args, method=ctx):
     assert reader.poll(DEADLINE)
     result = reader.recv()
     reader.close()
-    finish(child)
+    join(child)
     return result
-
-
-def send_result(writer, function, args):
-    writer.send(function(*args))
-
-
-def sleep_long():
-    time.sleep(10 * DEADLINE)
 
 
 def open_descriptors(pid="self"):
@@ -74,14 +60,6 @@ def descriptors_of(server):
     return open_descriptors(server)
 
 
-def becomes(condition, value):
-    """Wait until a function returns the value."""
-    until = time.monotonic() + DEADLINE
-    while condition() != value and time.monotonic() < until:
-        time.sleep(0.01)
-    assert condition() == value
-
-
 def ended(pidfd):
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
@@ -91,7 +69,7 @@ def ended(pidfd):
 @pytest.fixture
 def server():
     """The pid of a server that has done its preloading."""
-    finish(started(len, ""))
+    join(started(len, ""))
     return _forkserver._forkserver_pid
 
 
@@ -148,17 +126,17 @@ def test_names():
 
 @pytest.mark.parametrize("code, exitcode", [(None, 0), (3, 3), (-1, 255), (256, 0)])
 def test_exit_codes(code, exitcode):
-    finish(started(sys.exit, code), exitcode)
+    join(started(sys.exit, code), exitcode)
 
 
 def test_os_exit():
-    finish(started(os._exit, 9), 9)
+    join(started(os._exit, 9), 9)
 
 
 @pytest.mark.parametrize("verb, sig", [("kill", signal.SIGKILL), ("terminate", signal.SIGTERM)])
 def test_signals(sleeper, verb, sig):
     getattr(sleeper, verb)()
-    finish(sleeper, -sig)
+    join(sleeper, -sig)
     getattr(sleeper, verb)()  # nobody is there any more
 
 
@@ -175,7 +153,7 @@ def test_interrupt():
     child = started(wait_for_interrupt, ready)
     assert ready.wait(DEADLINE)
     child.interrupt()
-    finish(child, 5)
+    join(child, 5)
 
 
 def test_life(sleeper):
@@ -268,7 +246,7 @@ def test_descriptors():
         assert int(ours.recv(10)) > 2
         assert ours.recv(10) == b""
         ours.close()
-    finish(child)
+    join(child)
 
 
 def test_too_many_descriptors():
@@ -290,7 +268,7 @@ def test_shared_objects(server):
     children = [started(add, queue, lock, value) for _ in range(10)]
     assert {queue.get(timeout=DEADLINE) for _ in children} == {server}
     for child in children:
-        finish(child)
+        join(child)
     assert value.value == 10
     queue.close()
 
@@ -386,7 +364,7 @@ def test_the_end_of_the_parent_is_seen():
     assert reader.poll(DEADLINE)
     assert reader.recv() is False
     reader.close()
-    finish(child, -signal.SIGKILL)
+    join(child, -signal.SIGKILL)
 
 
 # ---- the server -------------------------------------------------------------------------------------
@@ -397,7 +375,7 @@ def test_descriptors_stay_few(server):
     for _ in range(5):
         children = [started(len, "") for _ in range(10)]
         for child in children:
-            finish(child).close()
+            join(child).close()
     assert (open_descriptors(), descriptors_of(server)) == before
 
 
@@ -430,9 +408,9 @@ def test_ctrl_c_during_a_long_import(fresh, tmp_path, monkeypatch):
 
 
 def test_restart_after_kill(server):
-    finish(started(len, ""))
+    join(started(len, ""))
     os.kill(server, signal.SIGKILL)
-    child = finish(started(len, ""))  # in the middle of its end
+    child = join(started(len, ""))  # in the middle of its end
     assert child.exitcode == 0
     assert _forkserver._forkserver_pid != server
 
@@ -449,7 +427,7 @@ def test_a_request_that_fails_is_repeated(server, monkeypatch):
         return alive(milliseconds)
 
     monkeypatch.setattr(_forkserver, "_is_alive", look)
-    finish(started(len, ""))
+    join(started(len, ""))
     assert len(looks) > 1
     assert _forkserver._forkserver_pid != server
 
@@ -461,9 +439,9 @@ def test_a_server_that_dies_while_it_forks_is_noticed():
     with ours, the_child_s:
         threading.Timer(0.05, os.close, [reader]).start()
         with pytest.raises(EOFError):
-            forkserver._await_birth(ours, writer)
+            forkserver._await_reply(ours, writer)
         the_child_s.send(b"pid")
-        forkserver._await_birth(ours, writer)  # it had told already
+        forkserver._await_reply(ours, writer)  # it had told already
     os.close(writer)
 
 
@@ -476,8 +454,8 @@ def test_children_outlive_a_killed_server(server):
     child.join(0.01)
     assert child.exitcode is None
     go_on.set()
-    finish(child, 255)  # nobody can tell how it ended
-    finish(started(len, ""))
+    join(child, 255)  # nobody can tell how it ended
+    join(started(len, ""))
 
 
 def file_limits():
@@ -486,6 +464,72 @@ def file_limits():
 
 def test_limits_of_children_are_those_of_their_parent():
     assert report(file_limits) == file_limits()
+
+
+def end_unheard():
+    """A child that has ended, as its client could know by now."""
+    child = started(len, "")
+    assert connection.wait([child.sentinel, child._popen._line._connection], DEADLINE)
+    assert child._popen._line._connection.poll(DEADLINE)
+    return child
+
+
+def test_the_pid_is_the_childs_until_its_client_has_heard_of_the_end(server):
+    child = end_unheard()
+    assert children_of(server) == [str(child.pid)]
+    os.kill(child.pid, signal.SIGUSR1)
+    child.terminate()
+    join(child)
+    becomes(lambda: children_of(server), [])
+
+
+def test_a_child_killed_before_it_began(server, monkeypatch):
+    """What it was told is not taken for what its client has heard."""
+    begin = forkserver.Line.begin
+
+    def kill_first(line):
+        (pid,) = children_of(server)
+        os.kill(int(pid), signal.SIGKILL)
+        begin(line)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(forkserver.Line, "begin", kill_first)
+        child = end_unheard()
+    assert children_of(server) == [str(child.pid)]
+    child.join(DEADLINE)
+    assert child.exitcode == -signal.SIGKILL
+    becomes(lambda: children_of(server), [])
+
+
+def test_who_looks_for_children_hears_of_the_end(server):
+    child = end_unheard()
+    assert child not in fastmp.active_children()
+    becomes(lambda: children_of(server), [])
+
+
+CLIENT_THAT_IS_KILLED = """
+import fastmp, os, signal, sys
+if __name__ == "__main__":
+    child = fastmp.get_context("forkserver").Process(target=len, args=("",))
+    child.start()
+    assert child._popen._line._connection.poll(60)
+    if fork := os.fork():
+        print(fastmp.forkserver._forkserver._forkserver_pid, child.pid, fork, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    signal.pause()  # it has copies of all that was open
+"""
+
+
+def test_a_client_that_was_killed_hears_nothing(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(CLIENT_THAT_IS_KILLED)
+    with subprocess.Popen([sys.executable, path], stdout=subprocess.PIPE, text=True) as client:
+        server, child, fork = map(int, client.stdout.readline().split())
+        assert client.wait(DEADLINE) == -signal.SIGKILL
+        try:
+            becomes(lambda: str(child) in children_of(server), False)
+        finally:
+            os.kill(fork, signal.SIGKILL)
 
 
 def test_ctrl_c_does_not_end_the_server(server):
@@ -503,7 +547,7 @@ def test_the_child_does_not_begin_without_its_parent(server, monkeypatch):
         started(event.set)
     becomes(lambda: children_of(server), [])
     assert not event.is_set()
-    finish(started(event.set))
+    join(started(event.set))
     assert event.is_set()
 
 
@@ -597,6 +641,47 @@ def test_the_main_module_is_not_loaded_if_others_are_wanted(program, tmp_path):
     assert (tmp_path / "log").read_text().split() == ["__main__", *["__mp_main__"] * 3]
 
 
+def test_little_is_loaded_but_what_the_program_loads(program):
+    """Each module has its pages, which every fork copies, and some have something to do in each child."""
+    (printed,) = program("""
+        def work(): print(json.dumps(sorted(HEAVY & set(sys.modules))))
+        HEAVY = {"threading", "random", "logging", "pickle", "typing", "hashlib", "traceback", "subprocess"}
+        if __name__ == "__main__":
+            p = fastmp.get_context("forkserver").Process(target=work)
+            p.start(); p.join()
+    """)
+    assert printed == []
+
+
+REHEARSING = """
+from fastmp import _newborn
+main, rehearsed = _newborn._main, []
+
+def rehearse(*args):
+    rehearsed.append(os.getpid())
+    {outcome}
+
+def work():
+    print(json.dumps([len(rehearsed), rehearsed[-1] == os.getpid()]))
+
+if __name__ == "__main__":
+    p = fastmp.get_context("forkserver").Process(target=work)
+    p.start(); p.join()
+    print(p.exitcode)
+else:
+    _newborn._main = rehearse
+"""
+
+
+def test_the_server_rehearses(program):
+    assert program(REHEARSING.format(outcome="return main(*args)")) == [[fork.TIMES + 1, True], 0]
+
+
+def test_a_rehearsal_of_the_server_that_fails_is_told_by_the_child(program):
+    assert program(REHEARSING.format(outcome="raise ValueError")) == [1]
+    assert program.errors.count("Traceback") == 1
+
+
 def test_output_of_preloaded_modules_is_printed_once(program, tmp_path):
     (tmp_path / "extra.py").write_text("import sys; sys.stdout.write('1\\n')\n")
     code = "def work(): print(2)\nPRELOAD = ['extra']\n" + START_THREE
@@ -636,7 +721,7 @@ def test_preloading_that_fails(fresh, tmp_path, monkeypatch):
                 started(len, "")
             assert name in caught.value.__notes__[0]
     forkserver.set_forkserver_preload(["os"], on_error="fail")
-    finish(started(len, ""))
+    join(started(len, ""))
 
 
 def test_preloading_that_fails_with_something_unpicklable(fresh, tmp_path, monkeypatch):
@@ -687,7 +772,7 @@ def test_strangers_are_turned_away(server):
     guess.send(bytes(forkserver.NONCE_BYTES))
     assert len(guess.recv(100)) == forkserver.NONCE_BYTES + forkserver.PROOF_BYTES
     with open(os.devnull) as file:
-        request = forkserver.pickle.dumps((1, (1, 2, 3, 0), 1))
+        request = pickle.dumps((1, (1, 2, 3, 0), 1))
         socket.send_fds(guess, [bytes(forkserver.PROOF_BYTES) + request], [file.fileno()])
     assert turned_away(guess)
     gone = visit()
@@ -700,7 +785,7 @@ def test_strangers_are_turned_away(server):
 def test_a_proof_is_good_for_one_conversation(server):
     first, second = visit(), visit()
     nonces = forkserver._greet(first, _forkserver._forkserver_authkey)
-    request = forkserver.pickle.dumps((0, None, 0))
+    request = pickle.dumps((0, None, 0))
     proof = forkserver._prove(_forkserver._forkserver_authkey, b"client", nonces, request)
     first.close()
     forkserver._greet(second, _forkserver._forkserver_authkey)

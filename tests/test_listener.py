@@ -8,7 +8,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -29,39 +28,6 @@ from fastmp.connection import (
 
 KEY = b"the key"
 FAMILIES = ["AF_UNIX", "AF_INET"]
-
-
-@pytest.fixture
-def in_thread():
-    """Run a function in a thread; the result, or what it raised, is had from the returned function."""
-    threads = []
-
-    def run(function, *args, **kwargs):
-        outcome = []
-
-        def work():
-            try:
-                outcome.append((function(*args, **kwargs), None))
-            except BaseException as e:
-                outcome.append((None, e))
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        threads.append(thread)
-
-        def get():
-            thread.join(30)
-            result, error = outcome[0]
-            if error is not None:
-                raise error
-            return result
-
-        return get
-
-    yield run
-    for thread in threads:
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 # ---- listeners and clients -----------------------------------------------------------------------
@@ -167,9 +133,10 @@ def test_closed_listener():
         Client(address)
 
 
-def test_no_client_of_another_user(monkeypatch, in_thread):
-    """The default address is a name that anybody may connect to, and here is no key."""
-    with Listener() as listener:
+@pytest.mark.parametrize("key", [None, KEY])
+def test_no_client_of_another_user(monkeypatch, in_thread, key):
+    """The default address is a name that anybody may connect to (tests/test_security.py has real users)."""
+    with Listener(authkey=key) as listener, socket.socket(socket.AF_UNIX) as stranger:
         asked = []
 
         def same_user(sock, real=connection._same_user):
@@ -177,14 +144,20 @@ def test_no_client_of_another_user(monkeypatch, in_thread):
             return len(asked) > 1
 
         monkeypatch.setattr(connection, "_same_user", same_user)
-        with Client(listener.address) as stranger:
-            accepted = in_thread(listener.accept)
-            with pytest.raises(EOFError):
-                stranger.recv()
-            with Client(listener.address) as friend, accepted() as conn:
-                friend.send(1)
-                assert conn.recv() == 1
-        assert asked == [True, True]
+        stranger.connect(listener.address)
+        accepted = in_thread(listener.accept)
+        assert stranger.recv(100) == b""
+        with Client(listener.address, authkey=key) as friend, accepted() as conn:
+            friend.send(1)
+            assert conn.recv() == 1
+        assert asked == [True, True, True]  # the friend asked, too
+
+
+def test_no_listener_of_another_user(monkeypatch):
+    with Listener() as listener:
+        monkeypatch.setattr(connection, "_same_user", lambda sock: False)
+        with pytest.raises(AuthenticationError, match="another user"):
+            Client(listener.address)
 
 
 # ---- the proof -----------------------------------------------------------------------------------

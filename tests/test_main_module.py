@@ -111,7 +111,8 @@ def test_help(option):
 
 @pytest.mark.parametrize("with_fastmp", [False, True])
 def test_interrupted_from_the_keyboard(with_fastmp, tmp_path):
-    (tmp_path / "waits.py").write_text("import signal\nprint('ready', flush=True); signal.pause()\n")
+    waits = "import time\nwhile True: print('ready', flush=True); time.sleep(0.01)\n"  # pause() may miss it
+    (tmp_path / "waits.py").write_text(waits)
     command = [sys.executable, *(["-m", "fastmp"] if with_fastmp else []), "waits.py"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
         assert program.stdout.readline() == "ready\n"

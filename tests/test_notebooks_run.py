@@ -10,14 +10,17 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import leftovers
 import pytest
 
 FOLDER = Path(os.environ.get("FASTMP_NOTEBOOKS") or Path(__file__).parents[2] / "shared" / "notebooks")
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SCRIPTS = Path(sys.executable).parent  # pip, and mpiexec from the wheel of mpich
 LIMIT = 400  # seconds for a notebook; the slowest takes about 60
+AT_ONCE = 4  # notebooks: their cells mostly sleep
 
 # What a machine may lack; everything else that a cell needs has to be there.
 RULED_OUT = {"needs-colab"} | ({"needs-4-cores"} if (os.cpu_count() or 1) < 4 else set())
@@ -30,47 +33,83 @@ pytestmark = [
 ]
 
 
-def run(notebook: Path, start_method: str, folder: Path) -> tuple[str, int]:
-    """The output of the runner and its exit code. It kills its kernel's processes when interrupted."""
-    command = [
-        sys.executable,
-        FOLDER / "run.py",
-        "--module",
-        "fastmp",
-        "--start-method",
-        start_method,
-        notebook,
-    ]
-    environment = os.environ | {
-        "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-    }
-    del environment["PYTEST_CURRENT_TEST"]  # a kernel that sees it does not show what children print
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as runner:
+class Runner:
+    """A notebook that is run under a start method, in a folder of its own. Most of its time it sleeps."""
+
+    def __init__(self, notebook: Path, start_method: str, folder: Path) -> None:
+        command = [
+            *(sys.executable, FOLDER / "run.py"),
+            *("--module", "fastmp", "--start-method", start_method, notebook),
+        ]
+        environment = os.environ | {
+            "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "TMPDIR": str(folder),
+        }
+        del environment["PYTEST_CURRENT_TEST"]  # a kernel that sees it does not show what children print
+        self._output = folder / "output"
+        with self._output.open("w") as output:
+            self._process = subprocess.Popen(
+                command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
+        leftovers.kept.add(self._process.pid)
+
+    def wait(self) -> tuple[str, int]:
+        """What it printed, and its exit code."""
         try:
-            output, _ = runner.communicate(timeout=LIMIT)
+            code = self._process.wait(LIMIT)
         except subprocess.TimeoutExpired:
-            runner.send_signal(signal.SIGINT)
-            try:
-                output, _ = runner.communicate(timeout=30)
-            except subprocess.TimeoutExpired:
-                runner.kill()
-                raise
-            pytest.fail(f"not over after {LIMIT} s:\n{output}")
-    return output, runner.returncode
+            self.stop()
+            pytest.fail(f"not over after {LIMIT} s:\n{self._output.read_text()}")
+        return self._output.read_text(), code
+
+    def stop(self) -> None:
+        """It kills its kernel's processes when it is interrupted."""
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        leftovers.kept.discard(self._process.pid)
+
+
+class Runners:
+    """All that the tests will ask for, in their order; some are under way ahead of them."""
+
+    def __init__(self, wanted: list[tuple[Path, str]], make_folder: Callable[[str], Path]) -> None:
+        self._wanted = wanted
+        self._make_folder = make_folder
+        self._runners: dict[tuple[Path, str], Runner] = {}
+
+    def get(self, notebook: Path, start_method: str) -> Runner:
+        at = self._wanted.index((notebook, start_method))
+        for key in self._wanted[at : at + AT_ONCE]:
+            if key not in self._runners:
+                self._runners[key] = Runner(*key, self._make_folder(key[0].stem))
+        return self._runners[notebook, start_method]
+
+    def stop(self) -> None:
+        for runner in self._runners.values():
+            runner.stop()
+
+
+@pytest.fixture(scope="module")
+def runners(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runners]:
+    wanted = [
+        (item.callspec.params["notebook"], item.callspec.params["start_method"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.path == request.path
+    ]
+    runners = Runners(wanted, tmp_path_factory.mktemp)
+    yield runners
+    runners.stop()
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook(notebook, start_method, tmp_path):
+def test_notebook(notebook, start_method, runners):
     pytest.importorskip("nbclient", reason="nbclient is not installed: pip install '.[test]'")
-    output, code = run(notebook, start_method, tmp_path)
+    output, code = runners.get(notebook, start_method).wait()
     cells = re.findall(r"^(passed|failed|skipped) +\S+ \[(\d+)\].*(?:\n    (.*))?", output, re.MULTILINE)
     assert code == 0, output
     assert {number for result, number, _ in cells if result == "failed"} == set(), output

@@ -4,13 +4,11 @@ import operator
 import os
 import signal
 import threading
-import time
 
 import pytest
+from waiting import DEADLINE, wait_until
 
 from fastmp.pool import Pool, ThreadPool, WorkerDied
-
-DEADLINE = 20
 
 
 def square(x):
@@ -26,10 +24,7 @@ def threads():
     pool = ThreadPool(3)
     yield pool
     pool.terminate()
-    until = time.monotonic() + DEADLINE
-    while set(threading.enumerate()) - before and time.monotonic() < until:
-        pass
-    assert not set(threading.enumerate()) - before
+    wait_until(lambda: not set(threading.enumerate()) - before)
 
 
 def test_calls_of_a_thread_pool(threads):

@@ -19,11 +19,13 @@ def run(program: Path) -> str:
     return result.stdout
 
 
+@pytest.mark.parametrize("method", ["fork", "forkserver"])  # the default before Python 3.14, and since
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0][:40])
-def test_block_prints_what_it_says(block, tmp_path):
+def test_block_prints_what_it_says(block, method, tmp_path):
     """A comment `# prints TEXT` is a line of the output, in the order of the comments."""
     program = tmp_path / "program.py"
-    program.write_text(block, encoding="utf-8")
+    choice = f"import fastmp; fastmp.set_start_method({method!r}, force=True)\n"
+    program.write_text(choice + block, encoding="utf-8")
     assert run(program).splitlines() == re.findall(r"# prints (.*)$", block, re.MULTILINE)
 
 

@@ -91,10 +91,12 @@ def test_what_cannot_be_removed_is_told(tracker, capfd):
     assert "resource_tracker: '/fastmp-test-nothing': [Errno 2]" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("simple", [True, False])
 @pytest.mark.parametrize(
     "name", ["/fastmp-test-é", "/fastmp-test\nline", "/fastmp-test-?>~ÿ", "/fastmp:test"]
 )
-def test_any_name(tracker, name, capfd):
+def test_any_name(tracker, name, simple, capfd):
+    tracker._use_simple_format = simple
     path = Path("/dev/shm", name[1:])
     path.touch()
     tracker.register(name, "shared_memory")
@@ -180,14 +182,16 @@ def test_the_warning_may_be_an_error(tracker):
     assert tracker._check_alive()
 
 
-def test_stopping_does_not_wait_for_others_for_ever(tracker, monkeypatch):
+@pytest.mark.parametrize("said", [{}, {"wait_timeout": 0.05}])
+def test_stopping_does_not_wait_for_others_for_ever(tracker, monkeypatch, said):
     """Another process that has the descriptor keeps the tracker (gh-146313)."""
-    monkeypatch.setattr(resource_tracker, "_STOP_SECONDS", 0.05)
+    monkeypatch.setattr(resource_tracker, "_STOP_SECONDS", DEADLINE if said else 0.05)
     tracker.ensure_running()
     pid = tracker._pid
     other = os.dup(tracker._fd)
-    tracker._stop()
-    assert (tracker._pid, tracker._exitcode) == (None, None)
+    assert not tracker._waitpid_timed_out
+    tracker._stop(**said)
+    assert (tracker._pid, tracker._exitcode, tracker._waitpid_timed_out) == (None, None, True)
     os.close(other)
     os.waitpid(pid, 0)
 
@@ -314,17 +318,28 @@ def test_a_parent_that_may_share_segments_starts_it_for_its_children(tmp_path, s
     assert (done.stdout, done.stderr) == (answer + "\n", "")
 
 
-def test_a_forked_copy_is_not_its_parent():
-    tracker = resource_tracker._resource_tracker
-    reader, writer = os.pipe()
-    if (pid := os.fork()) == 0:
-        alive = tracker._pid is None and tracker._check_alive()
-        os.write(writer, b"1" if alive else b"0")
-        os._exit(0)
-    os.close(writer)
-    assert os.read(reader, 1) == b"1"
-    os.close(reader)
-    os.waitpid(pid, 0)
+def test_a_copy_that_the_program_made_does_not_keep_the_tracker():
+    """Not even while it lives; it starts one of its own if it needs one (gh-146313)."""
+    code = (
+        "import os\n"
+        "from fastmp.resource_tracker import _resource_tracker as tracker\n"
+        "tracker.ensure_running()\n"
+        "told, tell = os.pipe()\n"
+        "go, let_go = os.pipe()\n"
+        "if (pid := os.fork()) == 0:\n"
+        "    os.close(let_go)\n"
+        "    os.write(tell, repr((tracker._fd, tracker._pid)).encode())\n"
+        "    os.read(go, 1)\n"
+        "    tracker.ensure_running()\n"
+        "    os._exit(tracker._pid is None)\n"
+        "os.close(go)\n"
+        "print(os.read(told, 100).decode())\n"
+        "tracker._stop()\n"
+        "os.close(let_go)\n"
+        "print(tracker._exitcode, tracker._waitpid_timed_out, os.waitpid(pid, 0)[1])\n"
+    )
+    done = run_program(code)
+    assert (done.stdout, done.stderr) == ("(None, None)\n0 False 0\n", "")
 
 
 def test_fastmp_s_own_objects_need_none():

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from guard import SLOWNESS
+
 TESTS = Path(__file__).parent
 
 
@@ -41,7 +43,7 @@ def test_a_hang_ends_the_run_and_shows_where_each_process_was(tmp_path):
         tmp_path,
     )
     assert run.returncode < 0
-    assert "test_hang is not over after 1 s" in run.stderr
+    assert f"test_hang is not over after {SLOWNESS:g} s" in run.stderr
     assert "in wait_in_child" in run.stderr
     assert "in test_hang" in run.stderr
     assert "passed" not in run.stdout
@@ -51,9 +53,11 @@ def test_leftovers_fail_the_test(tmp_path):
     run = run_tests(
         "import os, subprocess, tempfile\n"
         "import leftovers\n"
-        "leftovers.PATIENCE = 0.2\n"
+        "leftovers.PATIENCE = 1\n"
         "def test_child():\n"
-        "    subprocess.Popen(['sleep', '60'])\n"
+        "    child = subprocess.Popen(['sleep', '60'])\n"
+        "    while not open(f'/proc/{child.pid}/cmdline').read():\n"
+        "        pass  # it has its name a moment after Popen() has returned\n"
         "def test_descriptor():\n"
         "    os.open('/dev/null', os.O_RDONLY)\n"
         "def test_file():\n"
@@ -63,7 +67,7 @@ def test_leftovers_fail_the_test(tmp_path):
         "        pass\n",
         tmp_path,
     )
-    assert re.search(r"child \d+ \(state S: sleep 60\)", run.stdout)
+    assert re.search(r"child \d+ \(state \w: sleep 60\)", run.stdout)
     assert re.search(r"descriptor \d+ -> /dev/null", run.stdout)
     assert re.search(r"left-\w+", run.stdout)
     assert "4 passed, 3 errors" in run.stdout, run.stdout

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import py_compile
 import select
 import signal
 import stat
@@ -143,11 +144,13 @@ def test_an_interpreter_that_is_not_there(ctx, tmp_path):
 def test_flags_of_the_interpreter_are_those_of_the_parent(program):
     done = program(
         "def child():\n"
-        "    print(sys.flags.optimize, sys.flags.utf8_mode, sys.warnoptions, sys._xoptions)\n"
-        "if __name__ == '__main__': p = fastmp.Process(target=child); p.start(); p.join()\n",
+        "    print(sys.flags.optimize, sys.flags.utf8_mode, sys.warnoptions, sys._xoptions, flush=True)\n"
+        "if __name__ == '__main__': p = fastmp.Process(target=child); p.start(); p.join(); child()\n",
         *("-O", "-W", "error::UserWarning", "-X", "dev", "-X", "utf8"),
     )
-    assert done.stdout == "1 1 ['default', 'error::UserWarning'] {'dev': True, 'utf8': True}\n"
+    childs, parents = done.stdout.splitlines()
+    assert childs == parents
+    assert parents.startswith("1 1 ") and "error::UserWarning" in parents and "'dev': True" in parents
 
 
 GROUP = """
@@ -184,12 +187,58 @@ def test_fastmp_that_only_the_program_finds(program, tmp_path):
     assert done.stdout.endswith("__mp_main__ []\n0\n")
 
 
+MAIN = """
+'the documentation'
+import fastmp, sys
+def child(): pass
+cached = globals().get("__cached__", "nothing")  # which Python 3.15 doesn't set
+sys.stdout.write(f"{__name__} {__doc__} {__file__} {__package__!r} {cached} {__spec__} {sys.argv}\\n")
+def annotated() -> int: ...
+assert annotated.__annotations__["return"] is int
+if __name__ == "__main__":
+    p = fastmp.get_context("spawn").Process(target=child); p.start(); p.join(); print(p.exitcode)
+"""
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_main_module_is_made_anew_from_its_file(tmp_path, compiled):
+    path = tmp_path / "program.py"
+    path.write_text(MAIN)
+    if compiled:
+        path = py_compile.compile(path, cfile=tmp_path / "program.pyc")
+    done = run([sys.executable, os.path.basename(path), "argument"], cwd=tmp_path)
+    in_parent, in_child, exitcode = done.stdout.splitlines()
+    assert exitcode == "0"
+    assert in_parent.startswith("__main__ the documentation ")
+    argv = [str(path), "argument"]
+    cached = None if sys.version_info < (3, 15) else "nothing"
+    assert in_child == f"__mp_main__ the documentation {path} '' {cached} None {argv}"
+
+
+SLOW = {"pickle", "re", "runpy", "subprocess", "threading", "typing"}
+
+
+def test_a_child_imports_nothing_slow_before_its_own_program(program):
+    done = program(
+        f"def child(): print(sorted(set(sys.modules) & {SLOW}), 'fastmp._newborn' in sys.modules)\n"
+        "if __name__ == '__main__': p = fastmp.Process(target=child); p.start(); p.join()\n"
+    )
+    assert done.stdout == "[] True\n"
+
+
 def test_a_program_without_a_guard(program):
     done = program("p = fastmp.Process(target=print, args=('ran',)); p.start(); p.join(); print(p.exitcode)")
     assert done.stdout == "1\n"
     assert "An attempt has been made to start a new process" in done.stderr
     assert "if __name__ == '__main__':" in done.stderr
     assert "freeze_support()" in done.stderr
+
+
+def test_a_start_method_that_is_set_without_a_guard(program):
+    head = "import fastmp; fastmp.set_start_method('spawn')\n"
+    done = program("p = fastmp.Process(target=print); p.start(); p.join(); print(p.exitcode)", head=head)
+    assert done.stdout == "1\n"
+    assert "the main module is to set it under `if __name__ == '__main__':`" in done.stderr
 
 
 FROZEN = """#!{python}

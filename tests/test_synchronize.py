@@ -4,37 +4,39 @@ import os
 import signal
 import threading
 import time
+import warnings
 import weakref
 
 import pytest
+from processes import asleep
+from waiting import DEADLINE, join
 
 import fastmp
 from fastmp import _core
 
-DEADLINE = 20  # seconds after which a wait for an event counts as a hang
 
-
-def join(child, exitcode=0):
-    child.join(DEADLINE)
-    assert child.exitcode == exitcode
+def interrupt_when_asleep(pid, about_to_block):
+    os.read(about_to_block, 1)
+    while not asleep(pid):
+        os.sched_yield()
+    os.kill(pid, signal.SIGINT)
 
 
 def interrupted_in(call):
-    """SIGINT this process as soon as `call` blocks, and expect KeyboardInterrupt out of it."""
-    me = threading.main_thread().native_id
+    """SIGINT this process as soon as `call` blocks, and expect KeyboardInterrupt out of it.
 
-    def strike():
-        while True:
-            with open(f"/proc/self/task/{me}/stat") as stat:
-                if stat.read().rsplit(")")[1].split()[0] == "S":
-                    break
-        os.kill(os.getpid(), signal.SIGINT)
-
-    killer = threading.Thread(target=strike)
+    Another process strikes. A thread would make this one wait for the interpreter's lock, and could
+    take that for the call, and strike where exceptions are lost: in a finalizer, say.
+    """
+    told, tell = os.pipe()
+    striker = fastmp.get_context("fork").Process(target=interrupt_when_asleep, args=(os.getpid(), told))
+    striker.start()
     with pytest.raises(KeyboardInterrupt):
-        killer.start()
+        os.write(tell, b".")
         call()
-    killer.join(DEADLINE)
+    join(striker)
+    os.close(told)
+    os.close(tell)
 
 
 # ---- Lock and RLock -------------------------------------------------------------------------------
@@ -70,7 +72,7 @@ def test_acquire_times_out(ctx, kind, timeout):
 def test_wrong_arguments(ctx, kind):
     lock = getattr(ctx, kind)(*([2] if kind == "Barrier" else []))
     wait = getattr(lock, "acquire", None) or lock.wait
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="timeout must be a number of seconds or None, not str"):
         wait(timeout="soon")
     with pytest.raises(TypeError):
         wait(patience=3)
@@ -159,6 +161,51 @@ def test_lock_stays_with_a_killed_owner(ctx, start):
     assert not lock.acquire(timeout=0.01)
     lock.release()
     assert lock.acquire(False)
+
+
+def test_robust_lock_recovers_from_a_killed_owner(ctx, start):
+    lock, held = ctx.Lock(robust=True), ctx.Event()
+    child = start(hold, lock, held)
+    assert held.wait(DEADLINE)
+    assert not lock.acquire(False)
+    child.kill()
+    join(child, -signal.SIGKILL)
+    with pytest.warns(RuntimeWarning, match="a process was killed that held <Lock") as warned:
+        assert lock.acquire(timeout=DEADLINE)
+    assert len(warned) == 1
+    assert lock.recovered
+    lock.release()
+    assert not lock.recovered
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with lock:
+            assert not lock.recovered
+
+
+def test_a_recovery_that_may_not_be_ignored_is_seen_by_the_next(ctx, start):
+    lock, held = ctx.Lock(robust=True), ctx.Event()
+    child = start(hold, lock, held)
+    assert held.wait(DEADLINE)
+    child.kill()
+    join(child, -signal.SIGKILL)
+    with warnings.catch_warnings(), pytest.raises(RuntimeWarning):
+        warnings.simplefilter("error")
+        lock.acquire()
+    assert not lock.locked()
+    with lock:
+        assert lock.recovered
+    assert not lock.recovered
+
+
+def test_robust_lock_is_released_by_its_owner_only(ctx, start):
+    lock = ctx.Lock(robust=True)
+    with pytest.raises(ValueError, match="released too many times"):
+        lock.release()
+    with lock:
+        join(start(refused, lock), 3)
+        assert lock.locked()
+    assert not lock.locked()
+    assert not ctx.Lock().recovered
 
 
 def add(lock, value, times):

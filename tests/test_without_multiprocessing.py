@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from guard import SLOWNESS
 
 TESTS = Path(__file__).parent
 
@@ -19,14 +20,19 @@ def run_blocked(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProces
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=300 * SLOWNESS,
     )
 
 
 def test_the_block_blocks(tmp_path):
     for name in "multiprocessing", "multiprocessing.pool", "_multiprocessing":
-        run = run_blocked("-c", f"import without_multiprocessing, {name}", cwd=tmp_path)
-        assert re.search(r"ModuleNotFoundError: _?multiprocessing\S* is blocked", run.stderr)
+        program = (
+            "import without_multiprocessing\n"
+            f"try: import {name}\n"
+            "except ModuleNotFoundError as e: print(e)\n"  # a traceback may have words of its own for it
+        )
+        run = run_blocked("-c", program, cwd=tmp_path)
+        assert re.fullmatch(r"_?multiprocessing is blocked\n", run.stdout), run.stderr
 
 
 def test_importing_everything(tmp_path):
@@ -41,7 +47,7 @@ def test_importing_everything(tmp_path):
     assert run.returncode == 0, run.stderr
 
 
-@pytest.mark.deadline(160)
+@pytest.mark.deadline(310)
 def test_the_programs_of_the_notebooks(tmp_path):
     run = run_blocked(
         *("-m", "pytest", "-p", "without_multiprocessing", "-p", "no:cacheprovider", "-q"),

@@ -1,0 +1,104 @@
+"""Signals that strike at a chosen step.
+
+The interpreter looks for signals at the beginning of a function, when a call returns and at the end of each
+turn of a loop. `Striker.run(k, function, handler)` has one arrive just before the k-th of these places in the
+code of fastmp: what `handler` does is then done there, as by a signal handler. So a test can go through all
+places: k = 1, 2, 3, ... until `struck` is false.
+
+A trace function counts the instructions. It must not run Python code after the signal is there, or the
+handler would come within the trace function, and what it raises at a place where no signal is looked for. So
+the signal is sent by an operator that leads into C code, and the trace function is gone by then.
+
+One place is left out. Since Python 3.14 signals are looked for when the __enter__ of a `with` has returned
+and before its block is protected, so a lock that was just acquired stays so: no Python code is safe there.
+So is the beginning of a function whose next place is that one, for 3.14 has looked before it tells the trace
+function.
+"""
+
+import _thread
+import dis
+import functools
+import gc
+import itertools
+import os
+import signal
+import sys
+from pathlib import Path
+
+import fastmp
+
+FOLDER = str(Path(fastmp.__file__).parent)
+LOOKS = ("CALL", "JUMP_BACKWARD", "RESUME", "SEND", "FOR_ITER", "BEFORE_WITH", "WITH_EXCEPT")
+
+os.register_at_fork(after_in_child=functools.partial(sys.settrace, None))
+
+
+class _Flag:
+    __neg__ = staticmethod(functools.partial(_thread.interrupt_main, signal.SIGALRM))
+
+
+class _Places:
+    """The instructions of some code that look for signals."""
+
+    def __init__(self, code):
+        known = list(dis.get_instructions(code))
+        looks = [
+            (instruction, before.opname == "LOAD_SPECIAL")
+            for before, instruction in itertools.pairwise(known)
+            if instruction.opname.startswith(LOOKS)
+        ]
+        later = [enters for instruction, enters in looks if instruction.opname != "RESUME"]
+        self.begins_unsafely = later[:1] == [True]
+        self.offsets = {instruction.offset for instruction, enters in looks if not enters}
+
+
+class Striker:
+    def __init__(self):
+        self.struck = False
+        self.place = None  # where: file and line
+        self._flag = _Flag()
+        self._places_of = {}
+
+    def run(self, k, function, handler):
+        """function(), in the course of which `handler` is called once, unless it has less than k places."""
+        self.struck, self.place = False, None
+        self._left = k
+
+        def handle(signum, frame):
+            sys.settrace(None)
+            self.struck, self.place = True, (frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+            handler()
+
+        old_handler, old_trace = signal.signal(signal.SIGALRM, handle), sys.gettrace()
+        gc.disable()  # what a handler raises in a finalizer is lost
+        try:
+            try:
+                sys.settrace(self._trace)
+                return function()
+            finally:
+                sys.settrace(old_trace)
+        finally:
+            signal.signal(signal.SIGALRM, old_handler)
+            gc.enable()
+
+    def _trace(self, frame, event, arg):
+        code = frame.f_code
+        if event == "call":
+            if not code.co_filename.startswith(FOLDER):
+                return None
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            if self._places(code).begins_unsafely:
+                return self._trace
+        elif event != "opcode" or frame.f_lasti not in self._places(code).offsets:
+            return self._trace
+        self._left -= 1
+        if self._left == 0:
+            sys.settrace(None)
+            _ = -self._flag
+        return self._trace
+
+    def _places(self, code):
+        places = self._places_of.get(code)
+        if places is None:
+            places = self._places_of[code] = _Places(code)
+        return places
