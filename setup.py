@@ -19,7 +19,7 @@ if sys.version_info < (3, 11) or sys.implementation.name != "cpython":
 SOURCE_FOLDERS = ["src/platform/linux", "src/core", "src/binding"]
 
 compile_args = ["-std=c11", "-Wall", "-Wextra", "-Wshadow", "-fvisibility=hidden"]
-link_args = []
+link_args = ["-Wl,-z,now"]  # look symbols up when it is loaded, or each forked child does that again
 macros = [("_GNU_SOURCE", "1")]
 unset = []
 
