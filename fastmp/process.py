@@ -168,6 +168,10 @@ class BaseProcess:
         assert self._popen is not None, "can only join a started process"
         if self._popen.wait(timeout) is not None:
             _children.discard(self)
+            if type(sys.stdout).__module__ == "ipykernel.iostream":
+                from ._echo import await_echo
+
+                await_echo()
 
     def is_alive(self) -> bool:
         """Whether the process has been started and has not ended."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -103,3 +105,28 @@ def test_what_cells_define(start_method, tmp_path):
         "[True, True]",
         "[1, -2]",
     ]
+
+
+@pytest.fixture
+def busy_machine():
+    """More to run than there are CPUs, so that a thread that is woken does not run at once."""
+    spinners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(6)]
+    yield
+    for spinner in spinners:
+        spinner.kill()
+        spinner.wait()
+
+
+def test_what_a_joined_child_printed_comes_first(start_method, tmp_path, monkeypatch, busy_machine):
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # a kernel that sees it does not show what children print
+    (printed,) = run_cells(
+        tmp_path,
+        "import fastmp\n"
+        f"ctx = fastmp.get_context({start_method!r})\n"
+        "for i in range(12):\n"
+        "    process = ctx.Process(target=print, args=('child', i))\n"
+        "    process.start()\n"
+        "    process.join()\n"
+        "    print('joined', i)",
+    )
+    assert printed == "".join(f"child {i}\njoined {i}\n" for i in range(12))
