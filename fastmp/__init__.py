@@ -5,6 +5,7 @@ The layout, each layer importing only those before it:
     _core                                   the C extension: arena, locks, queues, connections, fork
     _spawning  _finalize  _logging          leaves, they import nothing of ours
     _definitions                            another: functions and classes that came by value
+    _echo                                   another: what children print, in a notebook
     reduction  _by_value                    pickling for other processes
     synchronize  connection  heap  sharedctypes
     process  queues (_classic_queue)
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from . import _by_value as _by_value
     from . import _definitions as _definitions
+    from . import _echo as _echo
     from . import _rerun as _rerun
     from . import _standby as _standby
     from . import _tracker as _tracker
@@ -114,6 +116,7 @@ _SUBMODULES = frozenset(
     {
         "_by_value",
         "_definitions",
+        "_echo",
         "_install",
         "_classic_queue",
         "_multiprocessing",

@@ -169,9 +169,7 @@ class BaseProcess:
         if self._popen.wait(timeout) is not None:
             _children.discard(self)
             if type(sys.stdout).__module__ == "ipykernel.iostream":
-                from ._echo import await_echo
-
-                await_echo()
+                fastmp._echo.await_echo()
 
     def is_alive(self) -> bool:
         """Whether the process has been started and has not ended."""
