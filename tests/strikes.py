@@ -3,7 +3,8 @@
 The interpreter looks for signals at the beginning of a function, when a call returns and at the end of each
 turn of a loop. `Striker.run(k, function, handler)` has one arrive just before the k-th of these places in the
 code of fastmp: what `handler` does is then done there, as by a signal handler. So a test can go through all
-places: k = 1, 2, 3, ... until `struck` is false.
+places: k = 1, 2, 3, ... until `struck` is false, which `all_strikes` does. Where fastmp's code is in C, the
+places are those of its caller: Striker(__file__) takes those of the test as well.
 
 A trace function counts the instructions. It must not run Python code after the signal is there, or the
 handler would come within the trace function, and what it raises at a place where no signal is looked for. So
@@ -52,8 +53,18 @@ class _Places:
         self.offsets = {instruction.offset for instruction, enters in looks if not enters}
 
 
+class Struck(BaseException):
+    """What a handler raises."""
+
+
+def strike():
+    raise Struck
+
+
 class Striker:
-    def __init__(self):
+    def __init__(self, *also):
+        """`also`: files whose code has places, too."""
+        self._where = (FOLDER, *also)
         self.struck = False
         self.place = None  # where: file and line
         self._flag = _Flag()
@@ -84,7 +95,7 @@ class Striker:
     def _trace(self, frame, event, arg):
         code = frame.f_code
         if event == "call":
-            if not code.co_filename.startswith(FOLDER):
+            if not code.co_filename.startswith(self._where):
                 return None
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
             if self._places(code).begins_unsafely:
@@ -102,3 +113,13 @@ class Striker:
         if places is None:
             places = self._places_of[code] = _Places(code)
         return places
+
+
+def all_strikes(stride, *also):
+    """A striker and k, for as long as it strikes."""
+    striker = Striker(*also)
+    for k in itertools.count(1, stride):
+        yield striker, k
+        if not striker.struck:
+            break
+    assert k > 1, "that was no call of ours"

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 
 import pytest
-from strikes import Striker
+from strikes import Striker, Struck, strike
 
 from fastmp.managers import SyncManager
 
@@ -17,14 +17,6 @@ CALLS = {
 }
 
 pytestmark = pytest.mark.start_methods("fork")
-
-
-class Struck(BaseException):
-    pass
-
-
-def strike():
-    raise Struck
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -2,11 +2,9 @@
 
 Each test goes through all places of a call at which a handler can come (strikes.py)."""
 
-import itertools
-
 import pytest
 from pool_targets import square
-from strikes import Striker
+from strikes import Struck, all_strikes, strike
 from waiting import wait_until
 
 import fastmp
@@ -45,24 +43,6 @@ each_stride = pytest.mark.parametrize(
     "stride", [STRIDE, pytest.param(1, marks=[pytest.mark.stress, pytest.mark.deadline(900)])]
 )
 each_kind = pytest.mark.parametrize("kind", KINDS)
-
-
-class Struck(BaseException):
-    pass
-
-
-def strike():
-    raise Struck
-
-
-def all_strikes(stride):
-    """A striker and k, for as long as it strikes."""
-    striker = Striker()
-    for k in itertools.count(1, stride):
-        yield striker, k
-        if not striker.struck:
-            break
-    assert k > 1, "that was no call of ours"
 
 
 def check_usable(pool):
