@@ -147,8 +147,8 @@ class PipeEnd:
 def pipe(duplex: object, /) -> tuple[Connection, Connection]:
     """Two connected connections, whose messages lie in the arena. One-way: the second only sends."""
 
-def socket_pair(duplex: bool, /) -> tuple[int, int]:
-    """Two connected stream sockets. One-way: the first only reads, the second only writes."""
+def stream_pair(duplex: object, /) -> tuple[Connection, Connection]:
+    """Two connected connections, whose messages go through sockets. One-way: the second only sends."""
 
 # ---- synchronisation ----------------------------------------------------------------------------
 

@@ -92,8 +92,7 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
 
 def stream_pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     """A pair whose descriptors can be used by programs that do not share our memory."""
-    first, second = _core.socket_pair(duplex)
-    return Connection(first, writable=duplex), Connection(second, readable=duplex)
+    return _core.stream_pair(duplex)
 
 
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:

@@ -23,8 +23,7 @@ from leftovers import Snapshot, fork_server_serves
 from targets import send_result, sleep_long
 
 import fastmp
-from fastmp import _core
-from fastmp.connection import Connection, Pipe
+from fastmp.connection import Connection, Pipe, stream_pipe
 
 START_METHODS = ["fork", "spawn", "forkserver"]
 DEADLINE = 90  # seconds for a test that does not say @pytest.mark.deadline(seconds)
@@ -287,7 +286,7 @@ def one_way() -> Iterator[tuple[Connection, Connection]]:
 @pytest.fixture
 def stream() -> Iterator[tuple[Connection, Connection]]:
     """A pair over sockets: what a Pipe is not, and a Listener's connections are."""
-    a, b = map(Connection, _core.socket_pair(True))
+    a, b = stream_pipe()
     yield a, b
     a.close()
     b.close()

@@ -12,7 +12,7 @@ import signal
 
 import fastmp
 
-from .. import _core, _logging, connection, process
+from .. import _logging, connection, process
 from .._core import ProcessError
 from .._finalize import Finalize
 from .._spawning import assert_spawning
@@ -68,7 +68,7 @@ class BaseManager:
         self._require_initial()
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        control, writer = map(connection.Connection, _core.socket_pair(True))
+        control, writer = connection.stream_pipe()
         child = self._ctx.Process(
             target=type(self)._run_server,
             args=(

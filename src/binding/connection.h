@@ -24,6 +24,9 @@ typedef struct {
 /* pipe(duplex) of the module: two ends of a new channel. */
 PyObject *connection_pair(PyObject *module, PyObject *duplex);
 
+/* stream_pair(duplex) of the module: connections over two sockets. */
+PyObject *connection_stream_pair(PyObject *module, PyObject *duplex);
+
 /* Close the descriptor. */
 void connection_shut(ConnectionObject *self);
 

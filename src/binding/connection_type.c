@@ -441,7 +441,7 @@ make(module_state *state, int fd, EndObject *end, int readable, int writable)
     ConnectionObject *self = (ConnectionObject *)connection_new(state->Connection, NULL, NULL);
     if (self == NULL)
         return NULL;
-    self->end = (EndObject *)Py_NewRef((PyObject *)end);
+    self->end = (EndObject *)Py_XNewRef((PyObject *)end);
     self->is_socket = 1;
     self->readable = (char)readable;
     self->writable = (char)writable;
@@ -449,26 +449,47 @@ make(module_state *state, int fd, EndObject *end, int readable, int writable)
     return (PyObject *)self;
 }
 
-PyObject *
-connection_pair(PyObject *module, PyObject *duplex)
+/* Both connections of the sockets, which are theirs from now on. */
+static PyObject *
+make_pair(module_state *state, const int sockets[2], EndObject *const ends[2], int two_way)
 {
-    module_state *state = PyModule_GetState(module);
-    EndObject *ends[2];
     PyObject *made[2];
-    int sockets[2], two_way = PyObject_IsTrue(duplex);
-    if (two_way < 0 || end_pair(state, two_way, sockets, ends) < 0)
-        return NULL;
     for (int i = 0; i < 2; i++) {
         made[i] = make(state, sockets[i], ends[i], two_way || i == 0, two_way || i == 1);
         if (made[i] == NULL)
             fmp_fd_close(sockets[i]);
-        Py_DECREF((PyObject *)ends[i]);
     }
     if (made[0] != NULL && made[1] != NULL)
         return Py_BuildValue("(NN)", made[0], made[1]);
     Py_XDECREF(made[0]);
     Py_XDECREF(made[1]);
     return NULL;
+}
+
+PyObject *
+connection_pair(PyObject *module, PyObject *duplex)
+{
+    module_state *state = PyModule_GetState(module);
+    EndObject *ends[2];
+    int sockets[2], two_way = PyObject_IsTrue(duplex);
+    if (two_way < 0 || end_pair(state, two_way, sockets, ends) < 0)
+        return NULL;
+    PyObject *pair = make_pair(state, sockets, ends, two_way);
+    Py_DECREF((PyObject *)ends[0]);
+    Py_DECREF((PyObject *)ends[1]);
+    return pair;
+}
+
+PyObject *
+connection_stream_pair(PyObject *module, PyObject *duplex)
+{
+    static EndObject *const none[2];
+    module_state *state = PyModule_GetState(module);
+    int sockets[2], two_way = PyObject_IsTrue(duplex);
+    if (two_way < 0)
+        return NULL;
+    int rc = fmp_fd_pair(sockets, two_way);
+    return rc < 0 ? raise_rc(state, rc) : make_pair(state, sockets, none, two_way);
 }
 
 static PyMethodDef methods[] = {

@@ -116,18 +116,6 @@ unpickled(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-static PyObject *
-socket_pair(PyObject *module, PyObject *duplex)
-{
-    int sockets[2], two_way = PyObject_IsTrue(duplex);
-    if (two_way < 0)
-        return NULL;
-    int rc = fmp_fd_pair(sockets, two_way);
-    if (rc < 0)
-        return raise_rc(PyModule_GetState(module), rc);
-    return Py_BuildValue("(ii)", sockets[0], sockets[1]);
-}
-
 static PyMethodDef functions[] = {
     {"fork", child_fork, METH_VARARGS,
      "fork($module, owner=0, live=None, args=(), holder=None, /)\n--\n\n"
@@ -167,10 +155,10 @@ static PyMethodDef functions[] = {
     {"arena_info", arena_info, METH_NOARGS, "arena_info($module, /)\n--\n\nFigures of the arena."},
     {"arena_name", arena_name, METH_NOARGS,
      "arena_name($module, /)\n--\n\nA number that only processes of one arena have in common."},
-    {"socket_pair", socket_pair, METH_O,
-     "socket_pair($module, duplex, /)\n--\n\nTwo connected stream sockets, as descriptors."},
     {"pipe", connection_pair, METH_O,
      "pipe($module, duplex, /)\n--\n\nTwo connected connections, whose messages lie in the arena."},
+    {"stream_pair", connection_stream_pair, METH_O,
+     "stream_pair($module, duplex, /)\n--\n\nTwo connected connections, whose messages go through sockets."},
     {"sem_unlink", semlock_unlink, METH_VARARGS,
      "sem_unlink($module, name, /)\n--\n\nTake the name of a semaphore of the system away."},
     {NULL, NULL, 0, NULL},
