@@ -11,6 +11,10 @@ kind of locks its context makes, and never uses the queue in shared memory that 
 `_sem` counts the free places of the queue. The thread is started by the first put of a process, and its
 end is arranged by two finalizers: `_close` leaves the sentinel in the buffer, `_jointhread` waits for it.
 
+A signal handler may raise wherever a call has returned, before its result has a name. So what must not be
+lost, a lock that was taken or a message, is put into a list by the same call, in C (`_note`); and whether an
+item is in the buffer is told by the iterator that it came out of.
+
 A subclass that overrides only `_on_queue_feeder_error` stays with shared memory; it gets Reporting, whose
 put calls the hook with what cannot be pickled.
 """
@@ -21,13 +25,15 @@ import collections
 import contextlib
 import copyreg
 import errno
+import itertools
+import operator
 import os
 import sys
 import threading
 import time
 import types
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, Full
 from typing import Any
 
@@ -95,6 +101,18 @@ def _is_classic(subclass: type) -> bool:
         if isinstance(code, types.CodeType) and not _CLASSIC_NAMES.isdisjoint(code.co_names):
             return True
     return False
+
+
+def _note(results: list[Any], function: Callable[..., Any], *args: Any) -> None:
+    """Add what the function returns to the results: no signal handler comes between."""
+    results.extend(itertools.starmap(function, (args,)))
+
+
+class _NotEmpty(threading.Condition):
+    """A condition whose `with` is all in C: at no step of it a signal handler can come."""
+
+    __enter__ = property(operator.attrgetter("_lock.__enter__"))
+    __exit__ = property(operator.attrgetter("_lock.__exit__"))
 
 
 class _Hooked:
@@ -223,7 +241,7 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
         if after_fork:
             self._notempty._at_fork_reinit()  # type: ignore[attr-defined]
         else:
-            self._notempty = threading.Condition(threading.Lock())
+            self._notempty = _NotEmpty(threading.Lock())
         self._buffer = collections.deque()
         self._thread = None
         self._jointhread = None
@@ -239,16 +257,25 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
         if self._closed:
             raise ValueError(f"Queue {self!r} is closed")
-        if not self._sem.acquire(block, timeout):
-            raise Full
-        with self._notempty:
-            self._append(obj)
+        taken: list[bool] = []
+        parcel = iter((obj,))
+        try:
+            _note(taken, self._sem.acquire, block, timeout)
+            if not taken[0]:
+                raise Full
+            with self._notempty:
+                self._append(parcel)
+        except BaseException:
+            if taken and taken[0] and _is_full(parcel):
+                self._sem.release()
+            raise
 
-    def _append(self, obj: Any) -> None:
+    def _append(self, parcel: Iterator[Any]) -> None:
+        """Move what is in the parcel to the buffer, as the last step."""
         if self._thread is None:
             self._start_thread()
-        self._buffer.append(obj)
         self._notempty.notify()
+        self._buffer.extend(parcel)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         if self._closed:
@@ -258,22 +285,28 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
 
     def _receive(self) -> Any:
         with self._rlock:
-            message = self._recv_bytes()
-        self._sem.release()
-        return message
+            return self._take_message()
 
     def _receive_until(self, block: bool, timeout: float | None) -> Any:
         until = time.monotonic() + (timeout or 0)
-        if not self._rlock.acquire(block, timeout):
-            raise Empty
+        taken: list[bool] = []
         try:
-            if not self._poll(max(0.0, until - time.monotonic()) if block else 0):
+            _note(taken, self._rlock.acquire, block, timeout)
+            if not taken[0] or not self._poll(max(0.0, until - time.monotonic()) if block else 0):
                 raise Empty
-            message = self._recv_bytes()
+            return self._take_message()
         finally:
-            self._rlock.release()
-        self._sem.release()
-        return message
+            if taken and taken[0]:
+                self._rlock.release()
+
+    def _take_message(self) -> Any:
+        messages: list[Any] = []
+        try:
+            _note(messages, self._recv_bytes)
+        finally:
+            if messages:
+                self._sem.release()
+        return messages[0]
 
     def get_nowait(self) -> Any:
         return self.get(False)
@@ -293,14 +326,23 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
 
     def close(self) -> None:
         self._closed = True
-        close, self._close = self._close, None
-        if close is not None:
+        close = self._close
+        if close is None:
+            return
+        try:
             close()
+        except BaseException:  # perhaps before it left the sentinel, of which there may be two
+            type(self)._finalize_close(self._buffer, self._notempty)
+            raise
+        finally:
+            self._close = None
 
     def join_thread(self) -> None:
         assert self._closed, f"Queue {self!r} not closed"
-        if self._jointhread is not None:
-            self._jointhread()
+        join, thread = self._jointhread, self._thread
+        if join is not None and thread is not None and join.still_active():
+            type(self)._finalize_join(weakref.ref(thread))
+            join()  # which it does once: if the line above is interrupted, the end of the process still waits
 
     def cancel_join_thread(self) -> None:
         self._joincancelled = True
@@ -311,9 +353,12 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
 
     def _start_thread(self) -> None:
         self._buffer.clear()
-        self._thread = threading.Thread(
-            target=type(self)._feed,
+        ticket = [True]
+        thread = threading.Thread(
+            target=_run_with,
             args=(
+                ticket,
+                type(self)._feed,
                 self._buffer,
                 self._notempty,
                 self._send_bytes,
@@ -327,26 +372,34 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
             name="QueueFeederThread",
             daemon=True,
         )
-        self._thread.start()
         if not self._joincancelled:
             self._jointhread = Finalize(
-                self._thread, type(self)._finalize_join, [weakref.ref(self._thread)], exitpriority=-5
+                thread, type(self)._finalize_join, [weakref.ref(thread)], exitpriority=-5
             )
         self._close = Finalize(
             self, type(self)._finalize_close, [self._buffer, self._notempty], exitpriority=10
         )
+        try:
+            thread.start()
+            self._thread = thread
+        except BaseException:
+            try:
+                ticket.pop()
+            except IndexError:  # it runs
+                self._thread = thread
+            raise
 
     @staticmethod
     def _finalize_join(twr: weakref.ref[threading.Thread]) -> None:
         thread = twr()
-        if thread is not None:
+        if thread is not None and thread.is_alive():  # perhaps it could not be started
             thread.join()
 
     @staticmethod
     def _finalize_close(buffer: collections.deque[Any], notempty: threading.Condition) -> None:
         with notempty:
-            buffer.append(_sentinel)
             notempty.notify()
+            buffer.append(_sentinel)
 
     def _terminate_broken(self) -> None:
         """The other side is gone: the thread may give up what is in the buffer, and is waited for."""
@@ -387,6 +440,19 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
             del obj  # not to be kept alive while waiting
 
 
+def _is_full(parcel: Iterator[Any]) -> bool:
+    return operator.length_hint(parcel) > 0
+
+
+def _run_with(ticket: list[bool], function: Callable[..., None], *args: Any) -> None:
+    """The target of a thread: nothing, if who started it was interrupted and took the ticket back."""
+    try:
+        ticket.pop()
+    except IndexError:
+        return
+    function(*args)
+
+
 def _send(obj: Any, send_bytes: Any, writelock: Any) -> None:
     message = ForkingPickler.dumps(obj)
     with writelock:
@@ -418,21 +484,23 @@ class ClassicJoinableQueue(ClassicQueue):
         state, self._cond, self._unfinished_tasks = state
         super().__setstate__(state)
 
-    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
-        if self._closed:
-            raise ValueError(f"Queue {self!r} is closed")
-        if not self._sem.acquire(block, timeout):
-            raise Full
-        with self._notempty, self._cond:
-            self._append(obj)
-            self._unfinished_tasks.release()
+    def _append(self, parcel: Iterator[Any]) -> None:
+        counted: list[None] = []
+        with self._cond:
+            try:
+                _note(counted, self._unfinished_tasks.release)
+                super()._append(parcel)
+            except BaseException:
+                if counted and _is_full(parcel):
+                    self._unfinished_tasks.acquire(False)
+                raise
 
     def task_done(self) -> None:
         with self._cond:
+            if self._unfinished_tasks.get_value() == 1:
+                self._cond.notify_all()  # who waits for the lock now, until this one is done
             if not self._unfinished_tasks.acquire(False):
                 raise ValueError("task_done() called too many times")
-            if self._unfinished_tasks.get_value() == 0:
-                self._cond.notify_all()
 
     def join(self) -> None:
         with self._cond:
