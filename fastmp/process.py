@@ -168,7 +168,7 @@ class BaseProcess:
         assert self._popen is not None, "can only join a started process"
         if self._popen.wait(timeout) is not None:
             _children.discard(self)
-            if type(sys.stdout).__module__ == "ipykernel.iostream":
+            if self._popen.method != "fork" and type(sys.stdout).__module__ == "ipykernel.iostream":
                 fastmp._echo.await_echo()
 
     def is_alive(self) -> bool:

@@ -117,6 +117,7 @@ def busy_machine():
         spinner.wait()
 
 
+@pytest.mark.start_methods("forkserver", "spawn")  # forked children print through the kernel's own stream
 def test_what_a_joined_child_printed_comes_first(start_method, tmp_path, monkeypatch, busy_machine):
     monkeypatch.delenv("PYTEST_CURRENT_TEST")  # a kernel that sees it does not show what children print
     (printed,) = run_cells(
