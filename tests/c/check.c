@@ -330,6 +330,32 @@ check_blocks(void)
     return blocks;
 }
 
+uint64_t
+check_listed(uint64_t first, int cold)
+{
+    uint64_t count = 0;
+    for (uint64_t off = first; off != 0; count++) {
+        const fmp_block *head = fmp_arena_at(&arena, off);
+        CHECK_EQ(head->tag, FMP_TAG_FREE);
+        CHECK_EQ(head->cold, cold);
+        CHECK(count < FMP_WINDOW_BYTES / 64); /* no circle */
+        off = head->next;
+    }
+    return count;
+}
+
+void
+check_heap(void)
+{
+    const fmp_heap *h = fmp_heap_of(&arena);
+    for (const fmp_size_class *c = h->classes; c < h->classes + FMP_HEAP_CLASSES; c++) {
+        if (fmp_peek(&c->lock.owner) != 0)
+            continue;
+        check_listed(c->free, 0);
+        check_listed(c->cold, 1);
+    }
+}
+
 static unsigned char
 pattern(uint64_t i, uint32_t seed)
 {

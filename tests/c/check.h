@@ -123,6 +123,13 @@ uint32_t check_dead(void);
 /* Blocks of the heap in use. */
 uint64_t check_blocks(void);
 
+/* Blocks on a list of the heap, from the first one's offset on: each is there once and free, and all are cold or none. */
+uint64_t check_listed(uint64_t first, int cold);
+
+/* All lists of the heap are such, but for those of a class whose lock somebody holds, or died with: so no block was
+ * freed twice. */
+void check_heap(void);
+
 /* Fill with, and look for, a pattern that `seed` tells. */
 void check_fill(void *data, uint64_t bytes, uint32_t seed);
 int check_filled(const void *data, uint64_t bytes, uint32_t seed);

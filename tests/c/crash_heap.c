@@ -56,26 +56,11 @@ grown(unsigned index)
     return count;
 }
 
-/* Blocks on a list, each there once and free, all of them cold or none. */
-static uint64_t
-length(uint64_t first, int cold)
-{
-    uint64_t count = 0;
-    for (uint64_t off = first; off != 0; count++) {
-        const fmp_block *head = fmp_arena_at(a, off);
-        CHECK_EQ(head->tag, FMP_TAG_FREE);
-        CHECK_EQ(head->cold, cold);
-        CHECK(count < FMP_WINDOW_BYTES / 64); /* no circle */
-        off = head->next;
-    }
-    return count;
-}
-
 /* Blocks on the lists of a class, and those behind them. */
 static uint64_t
 unused(const fmp_size_class *c, uint64_t bytes)
 {
-    return length(c->free, 0) + length(c->cold, 1) + (c->fresh_end - c->fresh) / bytes;
+    return check_listed(c->free, 0) + check_listed(c->cold, 1) + (c->fresh_end - c->fresh) / bytes;
 }
 
 /* No block of this size, of which none is in use, is missing, but for units that may have been cut and not reached

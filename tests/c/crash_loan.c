@@ -36,24 +36,20 @@ act_lend(void *unused)
     lend((uint64_t)5 << 20);
 }
 
-/* Nothing is left, and nothing was freed twice: what is made now has its own memory. */
+/* Nothing is left but a block that somebody had before the end of the loan: if the victim had freed his, it is that
+ * one (L2). */
 static void
 check(int finished)
 {
+    fmp_ref block;
+    void *p;
     (void)finished;
+    CHECK_EQ(fmp_heap_alloc(a, 5000, &block, &p), 0);
+    fmp_heap_tag(a, block, FMP_TAG_SHARED);
     fmp_object_sweep(a);
     CHECK_EQ(fmp_object_count(a), 0);
-    CHECK_EQ(check_blocks(), base);
-    fmp_ref refs[6];
-    void *p;
-    for (uint32_t i = 0; i < 6; i++) {
-        CHECK_EQ(fmp_heap_alloc(a, 5000, &refs[i], &p), 0);
-        check_fill(p, 5000, i);
-    }
-    for (uint32_t i = 0; i < 6; i++) {
-        CHECK(check_filled(fmp_heap_at(a, refs[i]), 5000, i));
-        fmp_heap_free(a, refs[i]);
-    }
+    CHECK_EQ(check_blocks(), base + 1);
+    fmp_heap_free(a, block);
     CHECK_EQ(check_blocks(), base);
 }
 

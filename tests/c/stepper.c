@@ -484,6 +484,14 @@ begin(const step_scenario *s)
     s->begin();
 }
 
+/* The survivors go on, and no block was freed twice. */
+static void
+end(const step_scenario *s, int finished)
+{
+    s->check(finished);
+    check_heap();
+}
+
 /* The victim dies at that change: true if it came to its end before. */
 static int
 kill_victim(const step_scenario *s, unsigned change, int hurried)
@@ -504,7 +512,7 @@ kill_both(const step_scenario *s, unsigned change, unsigned own, int hurried)
     give_birth(second, s->heir, own, hurried); /* at first: whoever forks cleans up after the dead */
     int finished = kill_victim(s, change, hurried);
     live_out(second, step_patience);
-    s->check(finished);
+    end(s, finished);
     return !first->strayed && !second->strayed;
 }
 
@@ -535,7 +543,7 @@ run_scenario(const step_scenario *s)
         begin(s);
         second->id = 0;
         finished = kill_victim(s, ++change, 0);
-        s->check(finished);
+        end(s, finished);
         if (s->heir != NULL)
             heirs += kill_heirs(s, change);
         CHECK(change < CHANGES_MOST);

@@ -21,7 +21,8 @@
  *   nudge     in the tester, whenever the victim has fallen asleep in the kernel: does what it waits for. NULL:
  *             the victim is left there, and killed; it did all that it would
  *   check     in the tester, when the victim is dead and the owner table knows it: the survivors go on, and
- *             every invariant holds. `finished` says whether the victim was killed at its end only
+ *             every invariant holds. `finished` says whether the victim was killed at its end only. Then the stepper
+ *             looks at the heap (check_heap)
  *   heir      in a second victim, who comes when the first is dead and repairs what he left: killed at each of
  *             its changes, for each of the first's; then check. NULL for none. One in seven, but all if the
  *             environment variable STEPPER_ALL is set
