@@ -6,8 +6,10 @@ system, and the attribute `_semlock`, through which one looks into a lock. Ours 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from abc import ABC
+from operator import attrgetter
 
 import fastmp
 
@@ -58,14 +60,19 @@ class SemLock(ABC):  # noqa: B024
         name = self._semlock.name
         if name is not None:
             fastmp.resource_tracker.register(name, "semaphore")
-            Finalize(self, SemLock._cleanup, args=(name,), exitpriority=0)
 
     def _create(self, kind: int, value: int, maxvalue: int) -> _SemLock:
         for _ in range(_ATTEMPTS):
+            name = self._make_name()
+            if self._is_fork_ctx:
+                remover = None
+            else:  # before there is the name: from then on a signal handler may raise
+                remover = Finalize(self, SemLock._cleanup, args=(name,), exitpriority=0)
             try:
-                return _SemLock(kind, value, maxvalue, self._make_name(), self._is_fork_ctx)
+                return _SemLock(kind, value, maxvalue, name, self._is_fork_ctx)
             except FileExistsError:
-                continue
+                if remover is not None:
+                    remover.cancel()
         raise FileExistsError("cannot find name for semaphore")
 
     def _hold(self, semlock: _SemLock) -> None:
@@ -85,11 +92,10 @@ class SemLock(ABC):  # noqa: B024
         """Would acquire() have to wait?"""
         return self._semlock._is_zero()
 
-    def __enter__(self) -> bool:
-        return self._semlock.__enter__()
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._semlock.release()
+    # Methods of the C type, found by C: a signal handler that comes in a `with` finds the lock taken and the
+    # block protected, or neither.
+    __enter__ = property(attrgetter("_semlock.__enter__"))
+    __exit__ = property(attrgetter("_semlock.__exit__"))
 
     def __getstate__(self) -> tuple[int, int, int, str | None]:
         assert_spawning(self)
@@ -111,7 +117,8 @@ class SemLock(ABC):  # noqa: B024
 
     @staticmethod
     def _cleanup(name: str) -> None:
-        sem_unlink(name)
+        with contextlib.suppress(FileNotFoundError):  # it could not be made
+            sem_unlink(name)
         fastmp.resource_tracker.unregister(name, "semaphore")
 
 

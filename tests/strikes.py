@@ -24,7 +24,11 @@ import itertools
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
+
+from processes import blocked
 
 import fastmp
 
@@ -123,3 +127,32 @@ def all_strikes(stride, *also):
         if not striker.struck:
             break
     assert k > 1, "that was no call of ours"
+
+
+def strike_asleep(function, *handlers):
+    """function(), which must block: one handler after the other is called each time that it is asleep."""
+    left, sent = list(handlers), 0
+    main, process = threading.main_thread(), os.getpid()
+
+    def handle(signum, frame):
+        left.pop(0)()
+
+    def knock():
+        nonlocal sent
+        while left and not over:
+            if sent + len(left) == len(handlers) and blocked(process, main.native_id):
+                sent += 1
+                signal.pthread_kill(main.ident, signal.SIGALRM)
+            time.sleep(0.001)
+
+    over = False
+    old = signal.signal(signal.SIGALRM, handle)
+    thread = threading.Thread(target=knock)
+    thread.start()
+    try:
+        return function()
+    finally:
+        over = True
+        thread.join()
+        signal.signal(signal.SIGALRM, old)
+        assert not left
