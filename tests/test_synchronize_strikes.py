@@ -167,15 +167,20 @@ def test_a_handler_has_the_lock_let_go(kind, elsewhere):
         ("recursive SemLock", False),
     ],
 )
-def test_a_handler_takes_the_lock_that_is_waited_for(kind, elsewhere):
+def test_a_handler_takes_the_lock_that_is_waited_for(kind, keeps, elsewhere):
     lock = LOCKS[kind]()
     let_go = elsewhere(lock)
 
     def take():
         let_go()
-        use(lock)
+        lock.acquire()
+        if not keeps:
+            lock.release()
 
-    strike_asleep(lambda: use(lock), take)
+    strike_asleep(lock.acquire, take)
+    for _ in range(1 + keeps):
+        assert lock.locked()
+        lock.release()
     assert not lock.locked()
 
 
@@ -279,6 +284,20 @@ def test_a_handler_notifies(condition):
 
     with cond:
         assert strike_asleep(cond.wait, notify) is True
+    assert not cond.locked()
+
+
+def test_a_handler_takes_the_lock_of_a_condition_and_keeps_it():
+    cond = ctx.Condition()
+
+    def notify():
+        cond.acquire()
+        cond.notify()
+
+    with cond:
+        assert strike_asleep(cond.wait, notify) is True
+        assert cond._lock._count() == 2
+        cond.release()
     assert not cond.locked()
 
 

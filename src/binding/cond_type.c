@@ -87,7 +87,7 @@ cond_blocking(void *arg, fmp_waiter *w)
         s->awake = 1;
         s->notified = rc == 0;
     }
-    return fmp_mutex_lock(s->self->lock->arena, lock_mutex(s->self->lock), &s->again);
+    return lock_blocking(s->self->lock, &s->again);
 }
 
 /* Take the lock again after a signal handler raised, whose exception stays: 0, or -1 if another one raised. */
@@ -113,7 +113,7 @@ give_up(struct sleep *s, uint32_t depth)
         s->notified = fmp_cond_sleep(a, cond_of(s->self), s->node, &now) == 0;
     if (reacquire(s->self->lock) < 0)
         return -1;
-    lock_mutex(s->self->lock)->depth = depth;
+    lock_mutex(s->self->lock)->depth += depth;
     if (s->notified)
         fmp_cond_notify(a, cond_of(s->self), 1);
     return -1;
@@ -136,7 +136,7 @@ wait_until(ConditionObject *self, fmp_time until)
     fmp_mutex_unlock(mutex);
     if (wait_without_gil(cond_blocking, &s, &w, &rc) < 0)
         return give_up(&s, depth);
-    mutex->depth = depth;
+    mutex->depth += depth; /* a signal handler may have taken it, too */
     return s.notified;
 }
 
@@ -219,8 +219,8 @@ cond_enter(ConditionObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     if (!lock_is_exact(self->lock))
         return PyObject_CallMethod((PyObject *)self->lock, "__enter__", NULL);
-    int outcome = lock_is_plain(self->lock) ? lock_acquire_until(self->lock, FMP_FOREVER)
-                                            : rlock_acquire_until(self->lock, FMP_FOREVER);
+    int outcome = lock_is_recursive(self->lock) ? rlock_acquire_until(self->lock, FMP_FOREVER)
+                                                : lock_acquire_until(self->lock, FMP_FOREVER);
     return outcome < 0 ? NULL : PyBool_FromLong(outcome);
 }
 
@@ -231,7 +231,7 @@ cond_exit(ConditionObject *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py
         return NULL;
     if (!lock_is_exact(self->lock))
         return PyObject_CallMethod((PyObject *)self->lock, "release", NULL);
-    int rc = lock_is_plain(self->lock) ? lock_give_back(self->lock) : rlock_give_back(self->lock);
+    int rc = lock_is_recursive(self->lock) ? rlock_give_back(self->lock) : lock_give_back(self->lock);
     if (rc != 0)
         return raise_rc(self->handle.state, rc);
     Py_RETURN_NONE;

@@ -2,11 +2,14 @@
  * asked to be robust, RLock counts its holder's acquisitions in `depth`. */
 #include "binding/lock_type.h"
 
-static int
-lock_blocking(void *arg, fmp_waiter *w)
+int
+lock_blocking(void *lock, fmp_waiter *w)
 {
-    HandleObject *self = arg;
-    return fmp_mutex_lock(self->arena, lock_mutex(self), w);
+    HandleObject *self = lock;
+    fmp_mutex *mutex = lock_mutex(self);
+    if (lock_is_recursive(self) && fmp_mutex_mine(self->arena, mutex))
+        return 0;
+    return fmp_mutex_lock(self->arena, mutex, w);
 }
 
 /* The process that held the lock was killed, and this one has it now: say so, if the lock is one that does. If that

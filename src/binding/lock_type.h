@@ -11,10 +11,11 @@ lock_mutex(HandleObject *lock)
     return lock->body;
 }
 
+/* An RLock: its holder may take it again. */
 static inline int
-lock_is_plain(HandleObject *lock)
+lock_is_recursive(HandleObject *lock)
 {
-    return (lock_mutex(lock)->flags & FMP_MUTEX_PLAIN) != 0;
+    return (fmp_peek(&lock_mutex(lock)->flags) & (FMP_MUTEX_PLAIN | FMP_MUTEX_ROBUST)) == 0;
 }
 
 /* Not of a subclass, which may have methods of its own. */
@@ -23,6 +24,10 @@ lock_is_exact(HandleObject *lock)
 {
     return Py_IS_TYPE((PyObject *)lock, lock->state->Lock) || Py_IS_TYPE((PyObject *)lock, lock->state->RLock);
 }
+
+/* Wait for the lock (wait.h). An RLock may be in the hands of this thread already: a signal handler took it
+ * meanwhile, and keeps it. */
+int lock_blocking(void *lock, fmp_waiter *w);
 
 /* Acquire: 1 done, 0 the deadline passed, -1 a signal handler raised. */
 int lock_acquire_slowly(HandleObject *lock, fmp_time until);
@@ -44,7 +49,7 @@ rlock_acquire_until(HandleObject *lock, fmp_time until)
     }
     int outcome = lock_acquire_until(lock, until);
     if (outcome > 0)
-        mutex->depth = 1;
+        mutex->depth++; /* from 0, if no signal handler has taken it */
     return outcome;
 }
 
