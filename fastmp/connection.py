@@ -217,9 +217,9 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening."""
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.close()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     @property
     def address(self) -> Address:
@@ -245,21 +245,24 @@ class SocketListener:
     """A listening socket. At an abstract name of ours it takes only clients of the same user, and root."""
 
     def __init__(self, address: Address, family: str, backlog: int = 1) -> None:
+        self.last_accepted: Address = None
+        self._private = _is_own_name(address)
+        self._file = os.path.abspath(address) if family == "AF_UNIX" and not _is_abstract(address) else None
+        self._unlink: _finalize.Finalize | None = None
         self._socket = socket.socket(getattr(socket, family))
         try:
             # Else the port of a listener that was closed just now could not be had for a minute.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.bind(address)
             self._socket.listen(backlog)
-        except OSError:
-            self._socket.close()
+            self.address: Address = self._socket.getsockname()
+            if self._file is not None:
+                self._unlink = _finalize.Finalize(self, _remove_file, (self._file,), exitpriority=0)
+        except BaseException:
+            if not self._socket.getsockname():  # the file is another's
+                self._file = None
+            self.close()
             raise
-        self.address: Address = self._socket.getsockname()
-        self.last_accepted: Address = None
-        self._private = _is_own_name(address)
-        self._unlink: _finalize.Finalize | None = None
-        if family == "AF_UNIX" and not _is_abstract(address):
-            self._unlink = _finalize.Finalize(self, _remove_file, (os.path.abspath(address),), exitpriority=0)
 
     def accept(self) -> Connection:
         """The connection to the next client, whoever it is."""
@@ -289,8 +292,11 @@ class SocketListener:
         try:
             self._socket.close()
         finally:
+            if self._file is not None:
+                _remove_file(self._file)
+                self._file = None
             if self._unlink is not None:
-                self._unlink()
+                self._unlink.cancel()
 
 
 def Client(
@@ -346,7 +352,9 @@ def _connection(sock: socket.socket) -> Connection:
     if sock.family == socket.AF_INET:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # each message is waited for
     sock.settimeout(None)
-    return Connection(sock.detach())
+    # From the one to the other in C: a signal handler that raises finds no bare descriptor.
+    (connection,) = map(Connection, map(socket.SocketType.detach, (sock,)))
+    return connection
 
 
 def _same_user(sock: socket.socket) -> bool:

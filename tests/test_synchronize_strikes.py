@@ -310,6 +310,13 @@ def test_a_depth_of_two_is_restored():
     assert not cond.locked()
 
 
+def test_a_condition_over_a_robust_lock_is_not_recursive():
+    cond = ctx.Condition(ctx.Lock(robust=True))
+    with cond, pytest.raises(Struck):
+        strike_asleep(cond.__enter__, strike)
+    assert not cond.locked()
+
+
 def test_a_waiting_barrier_is_struck(in_thread):
     """Who does not wait any more has not come: the barrier needs as many as before."""
     barrier = ctx.Barrier(2)

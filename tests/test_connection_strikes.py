@@ -1,0 +1,223 @@
+"""A signal handler that strikes at any step of the use of connections: it raises, or uses the connection.
+
+A message has then been sent wholly or not at all, received or not; who is at the other side of a connection
+that did not come about is told; and no descriptor or file is left."""
+
+import contextlib
+import os
+import socket
+
+import pytest
+from strikes import Struck, all_strikes, strike, strike_asleep
+from targets import DEADLINE
+
+from fastmp import connection
+from fastmp.connection import Client, Listener, Pipe, stream_pipe
+
+KEY = b"key"
+STRIDE = 9  # in the normal suite not all places are gone through
+each_stride = pytest.mark.parametrize(
+    "stride", [STRIDE, pytest.param(1, marks=[pytest.mark.stress, pytest.mark.deadline(900)])]
+)
+each_pipe = pytest.mark.parametrize("pipe", [Pipe, stream_pipe], ids=["memory", "stream"])
+each_key = pytest.mark.parametrize("key", [None, KEY], ids=["no key", "key"])
+
+
+class Item:
+    """Python code runs when it is pickled and unpickled."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __reduce__(self):
+        return revive, (int(self.number),)
+
+
+def revive(number):
+    return Item(int(number))
+
+
+def struck_run(striker, k, function, handler=strike):
+    """What the function returns, or None if the handler raised."""
+    try:
+        result = striker.run(k, function, handler)
+    except Struck:
+        return None
+    assert handler is not strike or not striker.struck, striker.place
+    return result
+
+
+# ---- messages -----------------------------------------------------------------------------------------
+
+
+def drain(a, b):
+    a.send("the last")
+    return [item.number for item in iter(b.recv, "the last")]
+
+
+@each_stride
+@each_pipe
+def test_the_making_is_struck(pipe, stride):
+    for striker, k in all_strikes(stride, __file__):
+        struck_run(striker, k, lambda: pipe(True))
+
+
+@each_stride
+@each_pipe
+def test_a_send_is_struck(pipe, stride):
+    for striker, k in all_strikes(stride, __file__):
+        a, b = pipe()
+        with a, b:
+            struck_run(striker, k, lambda a=a: a.send(Item(1)))
+            assert drain(a, b) in ([[1], []] if striker.struck else [[1]]), striker.place
+
+
+@each_stride
+@each_pipe
+@pytest.mark.parametrize("timeout", [0, DEADLINE, None])
+def test_a_receive_is_struck(pipe, timeout, stride):
+    def receive(conn):
+        return connection.wait([conn], timeout) == [conn] and conn.poll(timeout) and conn.recv()
+
+    for striker, k in all_strikes(stride, __file__):
+        a, b = pipe()
+        with a, b:
+            for number in range(3):
+                a.send(Item(number))
+            struck_run(striker, k, lambda b=b: receive(b))
+            assert drain(a, b) in ([[0, 1, 2], [1, 2]] if striker.struck else [[1, 2]]), striker.place
+
+
+@each_stride
+@each_pipe
+def test_a_handler_sends_and_receives(pipe, stride):
+    """In the pickling of a message, and after it."""
+    for striker, k in all_strikes(stride, __file__):
+        a, b = pipe()
+        seen = []
+
+        def use(a=a, b=b, seen=seen):
+            b.send("back")
+            a.send(Item(2))
+            seen.append(a.recv())
+
+        with a, b:
+            struck_run(striker, k, lambda a=a: a.send(Item(1)), use)
+            assert seen == ["back"] * striker.struck
+            assert sorted(drain(a, b)) == [1, 2][: 1 + striker.struck], striker.place
+
+
+@each_pipe
+@pytest.mark.parametrize("raises", [False, True])
+@pytest.mark.parametrize(
+    "call",
+    [lambda conn: conn.poll(None), lambda conn: connection.wait([conn]), lambda conn: conn.recv()],
+    ids=["poll", "wait", "recv"],
+)
+def test_asleep(pipe, call, raises):
+    a, b = pipe()
+    with a, b:
+        if raises:
+            with pytest.raises(Struck):
+                strike_asleep(lambda: call(b), lambda: None, strike)
+            a.send(Item(1))
+            assert drain(a, b) == [1]
+        else:
+            strike_asleep(lambda: call(b), lambda: a.send(Item(1)))
+            assert drain(a, b) in ([], [1])
+
+
+@each_pipe
+def test_a_handler_receives_what_is_waited_for(pipe):
+    a, b = pipe()
+    seen = []
+
+    def use():
+        a.send(1)
+        seen.append(b.recv())
+        a.send(2)
+
+    with a, b:
+        assert strike_asleep(b.recv, use) == 2
+        assert seen == [1]
+
+
+# ---- listeners and clients ----------------------------------------------------------------------------
+
+ADDRESSES = {"abstract": (None, "AF_UNIX"), "path": ("socket", "AF_UNIX"), "port": (None, "AF_INET")}
+each_address = pytest.mark.parametrize("address, family", ADDRESSES.values(), ids=ADDRESSES)
+
+
+@each_stride
+@each_address
+def test_the_making_of_a_listener_is_struck(address, family, stride):
+    for striker, k in all_strikes(stride, __file__):
+        struck_run(striker, k, lambda: Listener(address, family))
+        assert not (address and os.path.exists(address)), striker.place
+
+
+@each_stride
+@each_address
+def test_the_end_of_a_listener_is_struck(address, family, stride):
+    """Then it is closed once more."""
+    for striker, k in all_strikes(stride, __file__):
+        listener = Listener(address, family)
+        struck_run(striker, k, listener.close)
+        listener.close()
+        assert not (address and os.path.exists(address)), striker.place
+
+
+def speak(address, key, name):
+    """As a client: what the listener says, or that it is gone."""
+    try:
+        with Client(address, authkey=key) as conn:
+            conn.send(name)
+            return conn.recv()
+    except (EOFError, OSError) as e:
+        return type(e)
+
+
+def serve(listener, name):
+    """Serve clients until that one was served."""
+    while True:
+        with contextlib.suppress(EOFError, OSError), listener.accept() as conn:
+            client = conn.recv()
+            conn.send("welcome")
+            if client == name:
+                return
+
+
+@each_stride
+@each_address
+@each_key
+def test_an_accept_is_struck(address, family, key, stride, in_thread):
+    """The client that was there is told, or served later, and so is the next."""
+    for striker, k in all_strikes(stride, __file__):
+        with Listener(address, family, authkey=key, backlog=2) as listener:
+            first = in_thread(speak, listener.address, key, "first")
+            conn = struck_run(striker, k, listener.accept)
+            if conn is not None:
+                assert conn.recv() == "first"
+                conn.send("welcome")
+                conn.close()
+            second = in_thread(speak, listener.address, key, "second")
+            serve(listener, "second")
+            assert second() == "welcome", striker.place
+        assert first() == "welcome" or striker.struck, striker.place
+
+
+@each_stride
+@each_address
+@each_key
+def test_a_client_is_struck(address, family, key, stride, in_thread):
+    """Also in the socket. The listener goes on."""
+    for striker, k in all_strikes(stride, __file__, socket.__file__):
+        with Listener(address, family, authkey=key, backlog=2) as listener:
+            served = in_thread(serve, listener, "last")
+            conn = struck_run(striker, k, lambda listener=listener: Client(listener.address, authkey=key))
+            if conn is not None:
+                conn.send("first")
+                assert conn.recv() == "welcome"
+                conn.close()
+            assert speak(listener.address, key, "last") == "welcome", striker.place
+            served()
