@@ -41,10 +41,20 @@ class DupFd:
     """A copy of a descriptor, for the one process that will detach() it."""
 
     def __init__(self, fd: int) -> None:
-        copy = os.dup(fd)
-        self._ticket = _resource_sharer.register(
-            lambda conn, pid: reduction.send_handle(conn, copy, pid), lambda: os.close(copy)
-        )
+        copies: list[int] = []  # one, until it is closed
+
+        def close() -> None:
+            while copies:
+                os.close(copies.pop())
+
+        try:
+            copies.extend(map(os.dup, (fd,)))  # no signal handler comes between
+            self._ticket = _resource_sharer.register(
+                lambda conn, pid: reduction.send_handle(conn, copies[0], pid), close
+            )
+        except BaseException:
+            close()
+            raise
 
     def detach(self) -> int:
         """The descriptor, now this process's own."""
@@ -86,9 +96,7 @@ class _Sharer:
             if listener is None or thread is None:
                 return
             self._listener = None
-            with socket.socket(socket.AF_UNIX) as knock, contextlib.suppress(OSError):
-                knock.settimeout(timeout)
-                knock.connect(listener.address)
+            self._knock(listener, timeout)
             thread.join(timeout)
             if thread.is_alive():
                 _logging.sub_warning("the thread that shares descriptors did not stop in %s seconds", timeout)
@@ -98,9 +106,23 @@ class _Sharer:
     def _start(self) -> connection.Listener:
         key = bytes(process.current_process().authkey)
         listener = self._listener = connection.Listener(authkey=key, backlog=BACKLOG)
-        self._thread = threading.Thread(target=self._serve, args=(listener,), daemon=True)
-        self._thread.start()
+        try:
+            thread = threading.Thread(target=self._serve, args=(listener,), daemon=True)
+            thread.start()
+            self._thread = thread
+        except BaseException:  # of a signal handler, and then the thread may run
+            self._listener = None
+            self._knock(listener, None)
+            listener.close()
+            raise
         return listener
+
+    @staticmethod
+    def _knock(listener: connection.Listener, timeout: float | None) -> None:
+        """Wake the thread, which ends if it serves another listener than is in use."""
+        with socket.socket(socket.AF_UNIX) as knock, contextlib.suppress(OSError):
+            knock.settimeout(timeout)
+            knock.connect(listener.address)
 
     def _serve(self, listener: connection.Listener) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for others
@@ -108,6 +130,8 @@ class _Sharer:
             try:
                 sock = listener.accept_socket()
             except OSError:
+                if self._listener is not listener:
+                    return
                 time.sleep(RETRY_SECONDS)
                 continue
             if self._listener is not listener:

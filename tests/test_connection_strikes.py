@@ -11,7 +11,7 @@ import pytest
 from strikes import Struck, all_strikes, strike, strike_asleep
 from targets import DEADLINE
 
-from fastmp import connection
+from fastmp import connection, resource_sharer
 from fastmp.connection import Client, Listener, Pipe, stream_pipe
 
 KEY = b"key"
@@ -86,6 +86,29 @@ def test_a_receive_is_struck(pipe, timeout, stride):
                 a.send(Item(number))
             struck_run(striker, k, lambda b=b: receive(b))
             assert drain(a, b) in ([[0, 1, 2], [1, 2]] if striker.struck else [[1, 2]]), striker.place
+
+
+@each_stride
+@each_pipe
+def test_a_connection_in_a_message_is_struck(pipe, stride):
+    """Its copy works, or is gone altogether; and so does the next."""
+    for striker, k in all_strikes(stride, __file__):
+        a, b = pipe()
+        here, there = pipe()
+        with a, b, here:
+            struck_run(striker, k, lambda a=a, there=there: a.send(there))
+            a.send(there)
+            there.close()
+            a.send("the last")
+            copies = list(iter(b.recv, "the last"))
+            assert len(copies) in ([1, 2] if striker.struck else [2]), striker.place
+            for copy in copies:
+                copy.send("still")
+                assert here.recv() == "still"
+                copy.close()
+            resource_sharer.stop()
+            with pytest.raises(EOFError):
+                here.recv()
 
 
 @each_stride
