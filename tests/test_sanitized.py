@@ -14,7 +14,13 @@ from pathlib import Path
 import pytest
 from builds import FILES, built, but, run_tests, short_folder
 
-SANITIZERS = {"address": "libasan.so", "undefined": "libubsan.so"}
+SANITIZERS = "address,undefined"
+LOADED, LINKED = "libasan.so", "libubsan.a"
+
+# Extensions are compiled with -fwrapv, and an overflow that wraps is not undefined. A shared libubsan writes
+# its reports to standard error, be it a child's or nobody's: only libasan learns which file they go to.
+CFLAGS = "-fno-wrapv"
+LDFLAGS = "-static-libubsan -Wl,--exclude-libs,ALL"
 
 QUICK = ["test_codec", "test_semlock", "test_sharedctypes"]
 
@@ -26,14 +32,18 @@ CANNOT = {
 }
 
 
-def runtime(name: str) -> Path:
-    compiler = os.environ.get("CC", "cc")
-    if shutil.which(compiler) is None:
+def compiler() -> str:
+    found = shutil.which(os.environ.get("CC", "cc"))
+    if found is None:
         pytest.skip("there is no C compiler")
-    asked = [compiler, f"-print-file-name={name}"]
+    return found
+
+
+def runtime(name: str) -> Path:
+    asked = [compiler(), f"-print-file-name={name}"]
     said = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
     if not os.path.isabs(said):
-        pytest.skip(f"the C compiler has no {name} to load into the interpreter")
+        pytest.skip(f"the C compiler has no {name}")
     return Path(said)
 
 
@@ -47,9 +57,9 @@ def short() -> Iterator[Path]:
 def sanitized() -> Iterator[Path]:
     """A checkout whose core was built with the sanitizers."""
     pytest.importorskip("setuptools")
-    for name in SANITIZERS.values():
-        runtime(name)
-    with built(sys.executable, FASTMP_SANITIZE=",".join(SANITIZERS)) as checkout:
+    runtime(LOADED)
+    runtime(LINKED)
+    with built(sys.executable, FASTMP_SANITIZE=SANITIZERS, CFLAGS=CFLAGS, LDFLAGS=LDFLAGS) as checkout:
         yield checkout
 
 
@@ -61,7 +71,7 @@ def check(checkout: Path, reports: Path, temporary: Path, *arguments: str) -> No
         checkout,
         temporary,
         *arguments,
-        LD_PRELOAD=" ".join(str(runtime(name)) for name in SANITIZERS.values()),
+        LD_PRELOAD=str(runtime(LOADED)),
         ASAN_OPTIONS=f"detect_leaks=0:allocator_may_return_null=1:{common}",
         UBSAN_OPTIONS=f"halt_on_error=1:print_stacktrace=1:{common}",
         PYTHONMALLOC="malloc",  # so that an object is as large as it is, and its memory is dead when it is
@@ -71,6 +81,58 @@ def check(checkout: Path, reports: Path, temporary: Path, *arguments: str) -> No
     found = [text for text in said if FINDING.search(text)]
     assert not found, "\n".join(found)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+BUGS = """
+#include <stdlib.h>
+
+int beyond(int i)
+{
+    char *p = calloc(8, 1);
+    int c = p[i];
+    free(p);
+    return c;
+}
+
+int above(int i)
+{
+    return i + 1;
+}
+"""
+
+CHILD = """
+import ctypes
+import os
+
+import fastmp
+
+def work():
+    os.close(2)
+    getattr(ctypes.CDLL({library!r}), {name!r})({argument})
+
+def test_whose_child_is_mute():
+    child = fastmp.get_context("fork").Process(target=work)
+    child.start()
+    child.join()
+"""
+
+
+@pytest.mark.deadline(600)
+@pytest.mark.parametrize(
+    ("name", "argument", "found"),
+    [("beyond", 8, "heap-buffer-overflow"), ("above", 0x7FFFFFFF, "signed integer overflow")],
+)
+def test_what_children_do_is_found(
+    name: str, argument: int, found: str, sanitized: Path, tmp_path: Path, short: Path
+) -> None:
+    source, library = tmp_path / "bugs.c", tmp_path / "bugs.so"
+    source.write_text(BUGS)
+    flags = ["-shared", "-fPIC", "-fwrapv", *CFLAGS.split(), f"-fsanitize={SANITIZERS}", *LDFLAGS.split()]
+    subprocess.run([compiler(), *flags, source, "-o", library], check=True)
+    test = sanitized / "tests" / "test_of_a_bug.py"
+    test.write_text(CHILD.format(library=str(library), name=name, argument=argument))
+    with pytest.raises(AssertionError, match=found):
+        check(sanitized, tmp_path, short, f"tests/{test.name}")
 
 
 @pytest.mark.deadline(600)
