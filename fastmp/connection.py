@@ -247,7 +247,8 @@ class SocketListener:
     def __init__(self, address: Address, family: str, backlog: int = 1) -> None:
         self.last_accepted: Address = None
         self._private = _is_own_name(address)
-        self._file = os.path.abspath(address) if family == "AF_UNIX" and not _is_abstract(address) else None
+        self._maker = os.getpid()
+        file = os.path.abspath(address) if family == "AF_UNIX" and not _is_abstract(address) else None
         self._unlink: _finalize.Finalize | None = None
         self._socket = socket.socket(getattr(socket, family))
         try:
@@ -256,13 +257,14 @@ class SocketListener:
             self._socket.bind(address)
             self._socket.listen(backlog)
             self.address: Address = self._socket.getsockname()
-            if self._file is not None:
-                self._unlink = _finalize.Finalize(self, _remove_file, (self._file,), exitpriority=0)
+            if file is not None:
+                self._unlink = _finalize.Finalize(self, _remove_file, (file,), exitpriority=0)
         except BaseException:
-            if not self._socket.getsockname():  # the file is another's
-                self._file = None
-            self.close()
+            if file is not None and self._socket.getsockname():  # else the file is another's
+                _remove_file(file)
+            self._socket.close()
             raise
+        self._file = file
 
     def accept(self) -> Connection:
         """The connection to the next client, whoever it is."""
@@ -292,11 +294,10 @@ class SocketListener:
         try:
             self._socket.close()
         finally:
-            if self._file is not None:
+            if self._unlink is not None and self._file is not None and self._maker == os.getpid():
                 _remove_file(self._file)
-                self._file = None
-            if self._unlink is not None:
                 self._unlink.cancel()
+            self._unlink = None
 
 
 def Client(
