@@ -42,6 +42,7 @@ from ._core import SEM_VALUE_MAX
 from ._finalize import Finalize, register_after_fork
 from ._logging import debug, info
 from ._spawning import assert_spawning
+from ._threads import pause, report
 from .process import is_exiting
 from .reduction import ForkingPickler
 
@@ -421,7 +422,11 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
     ) -> None:
         debug("starting thread to feed data to pipe")
         while True:
-            obj = _take(buffer, notempty)
+            try:
+                obj = _take(buffer, notempty)
+            except MemoryError:
+                pause()
+                continue
             if obj is _sentinel:
                 debug("feeder thread got sentinel -- exiting")
                 reader_close()
@@ -429,14 +434,13 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
                 return
             try:
                 _send(obj, send_bytes, writelock)
-            except Exception as e:
+            except BaseException as e:
                 if ignore_epipe and getattr(e, "errno", 0) == errno.EPIPE:
                     return
                 if is_exiting():
                     info("error in queue thread: %s", e)
                     return
-                queue_sem.release()  # the item is lost: its place is free
-                onerror(e, obj)
+                _lose(e, obj, onerror, queue_sem)
             del obj  # not to be kept alive while waiting
 
 
@@ -457,6 +461,15 @@ def _send(obj: Any, send_bytes: Any, writelock: Any) -> None:
     message = ForkingPickler.dumps(obj)
     with writelock:
         send_bytes(message)
+
+
+def _lose(e: BaseException, obj: Any, onerror: Any, queue_sem: Any) -> None:
+    """An item cannot be sent, which is no reason to keep those behind it."""
+    try:
+        queue_sem.release()  # its place is free
+        onerror(e, obj)
+    except BaseException:
+        report()
 
 
 def _take(buffer: collections.deque[Any], notempty: threading.Condition) -> Any:

@@ -18,9 +18,8 @@ import signal
 import socket
 import sys
 import threading
-import time
 
-from . import _logging, connection, process, reduction
+from . import _logging, _threads, connection, process, reduction
 from ._core import AuthenticationError
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["DupFd", "stop"]
 
 BACKLOG = 128
-RETRY_SECONDS = 0.05  # after an accept() that failed, mostly for want of descriptors
 
 
 class DupFd:
@@ -129,17 +127,17 @@ class _Sharer:
         while True:
             try:
                 sock = listener.accept_socket()
-            except OSError:
+            except Exception:  # mostly for want of descriptors
                 if self._listener is not listener:
                     return
-                time.sleep(RETRY_SECONDS)
+                _threads.pause()
                 continue
             if self._listener is not listener:
                 sock.close()
                 return
             try:
                 threading.Thread(target=self._serve_client, args=(listener, sock), daemon=True).start()
-            except RuntimeError:  # there are too many threads
+            except Exception:  # there are too many threads
                 sock.close()
 
     def _serve_client(self, listener: connection.Listener, sock: socket.socket) -> None:

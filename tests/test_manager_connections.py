@@ -198,7 +198,7 @@ def serving(ctx):
 
     def serve(manager):
         server = manager.get_server()
-        thread = threading.Thread(target=serve_quietly, args=(server,))
+        thread = threading.Thread(target=serve_quietly, args=(server,), name="server")
         thread.start()
         servers.append((server, thread))
         return server
@@ -275,3 +275,31 @@ def test_server_in_this_process(serving, ctx):
     assert list(client.dict(a=1)) == ["a"]
     del items
     assert server.number_of_objects(None) == 0
+
+
+@pytest.mark.start_methods("fork")  # the server is a thread here
+@pytest.mark.parametrize("of, step", [(connection, "wait"), (connection.Listener, "accept_one")])
+def test_a_server_that_has_no_memory_for_a_moment(serving, ctx, monkeypatch, of, step):
+    real, left = getattr(of, step), [MemoryError()] * 3
+
+    def fail(*args):
+        if left and threading.current_thread().name == "server":
+            raise left.pop()
+        return real(*args)
+
+    monkeypatch.setattr(of, step, fail)
+    server = serving(SyncManager(None, b"remote key", ctx=ctx))
+    connect_with(server.address, b"remote key")  # behind this the server waits again
+    connect_with(server.address, b"remote key")
+    assert not left
+
+
+def test_a_server_ends_if_it_cannot_watch_its_parent(serving, ctx):
+    class Unwatched:
+        def join(self):
+            raise MemoryError
+
+    server = serving(SyncManager(None, b"remote key", ctx=ctx))
+    with pytest.raises(MemoryError):
+        server._end_with(Unwatched())
+    assert server.stop_event.wait(30)

@@ -272,6 +272,70 @@ def test_state_of_a_classic_queue_restores_it():
     second.join_thread()
 
 
+# ---- the thread meets errors ------------------------------------------------------------------------------
+
+
+class Leaving:
+    def __reduce__(self):
+        raise SystemExit
+
+
+class Raising(OwnFeed):
+    def _on_queue_feeder_error(self, e, obj):
+        raise e
+
+
+@pytest.fixture
+def hooked(monkeypatch):
+    """What came to the threads' hook."""
+    seen = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(args.exc_type))
+    return seen
+
+
+@pytest.mark.parametrize("kind", [OwnFeed, Raising])
+@pytest.mark.parametrize("bad, error", [(Unpicklable(), ValueError), (Leaving(), SystemExit)])
+def test_what_cannot_be_sent_keeps_nothing_else(hooked, kind, bad, error):
+    q = kind(1, ctx=ctx)
+    for item in (bad, 1, bad, 2):
+        q.put(item, timeout=DEADLINE)
+        if item is not bad:
+            assert q.get(timeout=DEADLINE) == item
+    assert hooked == [error, error] * (kind is Raising)
+    q.close()
+    q.join_thread()
+
+
+def test_the_thread_has_no_memory_for_a_moment(monkeypatch):
+    real, left = _classic_queue._take, [MemoryError()] * 3
+
+    def take(*args):
+        if left:
+            raise left.pop()
+        return real(*args)
+
+    monkeypatch.setattr(_classic_queue, "_take", take)
+    q = OwnFeed(ctx=ctx)
+    q.put(1)
+    assert q.get(timeout=DEADLINE) == 1
+    q.close()
+    q.join_thread()
+
+
+def test_the_thread_cannot_be_started(monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    q = OwnFeed(1, ctx=ctx)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="can't start new thread"):
+        patch.setattr(threading.Thread, "start", refuse)
+        q.put(1)
+    q.put(2, timeout=DEADLINE)
+    assert q.get(timeout=DEADLINE) == 2
+    q.close()
+    q.join_thread()
+
+
 # ---- the hook for errors alone ----------------------------------------------------------------------------
 
 

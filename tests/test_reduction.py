@@ -1,6 +1,7 @@
 """Pickling for other processes: reducers, and descriptors that travel."""
 
 import array
+import contextlib
 import copyreg
 import functools
 import io
@@ -12,7 +13,7 @@ import types
 
 import pytest
 
-from fastmp import _spawning, reduction, resource_sharer
+from fastmp import _spawning, connection, reduction, resource_sharer
 from fastmp.connection import Connection, Pipe
 from fastmp.reduction import ForkingPickler
 
@@ -316,6 +317,41 @@ def test_a_ticket_is_used_once(sharing):
         assert reader.recv() == 1
         with pytest.raises(EOFError):
             reduction.loads(message)
+
+
+@pytest.mark.parametrize("of, step", [(connection.Listener, "accept_socket"), (threading.Thread, "start")])
+def test_the_thread_that_shares_goes_on(sharing, monkeypatch, of, step):
+    real, left = getattr(of, step), [MemoryError()]
+
+    def fail(*args):
+        if left and threading.current_thread() is resource_sharer._resource_sharer._thread:
+            raise left.pop()
+        return real(*args)
+
+    monkeypatch.setattr(of, step, fail)
+    reader, writer = Pipe(duplex=False)
+    with reader, writer:
+        message = reduction.dumps(writer)
+        with contextlib.suppress(EOFError, ConnectionError):  # it was turned away
+            reduction.loads(message).close()
+        with reduction.loads(reduction.dumps(writer)) as copy:
+            copy.send(1)
+        assert reader.recv() == 1
+        assert not left
+
+
+def test_a_thread_that_shares_cannot_be_started(sharing, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    reader, writer = Pipe(duplex=False)
+    with reader, writer:
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="can't start new thread"):
+            patch.setattr(threading.Thread, "start", refuse)
+            reduction.dumps(writer)
+        with reduction.loads(reduction.dumps(writer)) as copy:
+            copy.send(1)
+        assert reader.recv() == 1
 
 
 def offers(conn):

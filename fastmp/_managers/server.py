@@ -32,7 +32,7 @@ import traceback
 import types
 import weakref
 
-from .. import _core, _logging, connection, process, reduction
+from .. import _core, _logging, _threads, connection, process, reduction
 from .._core import AuthenticationError
 from .protocol import Token, Unloadable, error_message, listener_client, receive
 
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     Weak: TypeAlias = weakref.WeakValueDictionary[Key, "Entry"]
 
 BACKLOG = MOST_GUESTS = 128
-RETRY_SECONDS = 0.05  # after an accept() that failed, mostly for want of descriptors
 
 servers: dict[Address, Server] = {}  # those that run in this process
 
@@ -180,12 +179,18 @@ class Server:
             threading.Thread(target=self._end_with, args=(parent,), daemon=True).start()
 
     def _end_with(self, parent: process.BaseProcess) -> None:
-        parent.join()
-        self.stop_event.set()
+        try:
+            parent.join()
+        finally:
+            self.stop_event.set()
 
     def _accept_clients(self) -> None:
         while not self.stop_event.is_set():
-            ready = connection.wait([self.listener, *self._ends])
+            try:
+                ready = connection.wait([self.listener, *self._ends])
+            except MemoryError:
+                _threads.pause()
+                continue
             if ready == [self.listener]:
                 self._accept_client()
             elif self._control is None or self._control not in ready:
@@ -203,8 +208,8 @@ class Server:
     def _accept_client(self) -> None:
         try:
             sock = self.listener.accept_one()
-        except OSError:
-            self.stop_event.wait(RETRY_SECONDS)
+        except (OSError, MemoryError):  # mostly for want of descriptors
+            _threads.pause()
             return
         if sock is None:
             return
@@ -215,7 +220,7 @@ class Server:
                 guest.shutdown(socket.SHUT_RDWR)
         try:
             threading.Thread(target=self.handle_request, args=(sock,), daemon=True).start()
-        except RuntimeError:  # there are too many threads
+        except (RuntimeError, MemoryError):  # there are too many threads
             sock.close()
 
     def handle_request(self, sock: socket.socket) -> None:

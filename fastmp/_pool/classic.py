@@ -13,8 +13,10 @@ from __future__ import annotations
 import os
 import threading
 
+from .._threads import insist
 from ..connection import wait
 from .local_board import LocalBoard
+from .tasks import RAISED_HERE
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -52,14 +54,23 @@ class ClassicBoard(LocalBoard):
     def _start_receiver(self) -> None:
         with self._receiving:
             if self._receiver is None:
-                self._receiver = threading.Thread(target=self._receive, name="PoolReceiver", daemon=True)
-                self._receiver.start()
+                receiver = threading.Thread(target=self._receive, name="PoolReceiver", daemon=True)
+                receiver.start()
+                self._receiver = receiver
 
     def _receive(self) -> None:
-        while not self._ended:
-            wait([self._outqueue._reader, self._stop])
+        while not self._ended and self._can(wait, [self._outqueue._reader, self._stop]):
             with self._receiving:
-                self._receive_what_is_there()
+                self._can(self._receive_what_is_there)
+
+    def _can(self, function: Callable[..., object], *args: Any) -> bool:
+        """Call it. If it raises, as for a result that cannot be unpickled, nobody knows whose: all fail."""
+        try:
+            function(*args)
+        except BaseException as e:
+            insist(self.fail, RAISED_HERE, e)
+            return False
+        return True
 
     def _receive_what_is_there(self) -> None:
         while not self._ended and self._outqueue._reader.poll():
@@ -73,7 +84,7 @@ class ClassicBoard(LocalBoard):
 
     def bury(self, pid: int, kind: int, obj: object) -> bool:
         with self._receiving:
-            self._receive_what_is_there()
+            self._can(self._receive_what_is_there)
             number = self._running.pop(pid, None)
         if number:
             self._arrive(number, kind, obj)

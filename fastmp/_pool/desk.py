@@ -7,7 +7,9 @@ import itertools
 import threading
 import time
 
+from .._threads import insist
 from ..reduction import UNPICKLABLE
+from .errors import PoolTerminated, _safe_repr
 from .packing import Unknown, is_kept
 from .results import ApplyResult, _Job
 from .tasks import RAISED_HERE
@@ -272,8 +274,14 @@ class _Desk:
                 self.failure = failure
             for job in list(self.jobs.values()):
                 job._fail(self.failure)
-            self.board.end()
-            self.changed()
+            self.board.end()  # who leads sees it
+            self._wake_followers()
+
+    def break_down(self, reason: BaseException) -> None:
+        """Nobody looks after the workers any more."""
+        broken = PoolTerminated(f"the pool's supervisor failed: {_safe_repr(reason)}")
+        broken.__cause__ = reason
+        self.fail((RAISED_HERE, broken))
 
     def _initializer_raised(self, kind: int, value: object) -> None:
         self.fail((kind, value))
@@ -354,24 +362,37 @@ class _Desk:
         """None once the pool has failed, as it does at the end of the program: Python 3.11 crashes if it ends
         while a thread begins."""
         for job, feeding in list(self._feeds.items()):
-            if feeding is None:
-                continue
-            self._feeds[job] = None
+            if feeding is not None:
+                self._feeds[job] = None
+                self._start_feed(job, feeding)
+
+    def _start_feed(self, job: _Job, feeding: Callable[[], object]) -> None:
+        try:
             feeder = threading.Thread(
                 target=self._run_feed, args=(job, feeding), name="PoolFeeder", daemon=True
             )
             with self.lock:
                 if self.failure is None:
                     feeder.start()
-                else:
-                    del self._feeds[job]
+                    return
+        except Exception as e:  # there are too many threads, or there is no memory
+            insist(self._fail_job, job, e)
+        self._feeds.pop(job, None)
 
     def _run_feed(self, job: _Job, feeding: Callable[[], object]) -> None:
         try:
             feeding()
+        except BaseException as e:
+            insist(self._fail_job, job, e)
         finally:
-            del self._feeds[job]
-            self.board.ring()
+            self._feeds.pop(job, None)
+            insist(self.board.ring)
+
+    def _fail_job(self, job: _Job, reason: BaseException) -> None:
+        """Not all its tasks were sent: it would never be complete."""
+        with self.lock:
+            job._fail((RAISED_HERE, reason))
+            self.changed()
 
     def is_fed(self) -> bool:
         return bool(self._feeds)

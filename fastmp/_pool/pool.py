@@ -13,7 +13,7 @@ import weakref
 
 import fastmp
 
-from .. import _core, _logging
+from .. import _core, _logging, _threads
 from .._finalize import Finalize
 from .classic import ClassicBoard
 from .desk import Tasks, _Desk, _left
@@ -40,6 +40,8 @@ TERMINATE = "TERMINATE"
 _FEED_AT_ONCE = 1024  # tasks sent by the caller of an asynchronous call; a thread sends the rest
 _SPARE_SEATS = 16  # for who changes _processes and repopulates the pool
 _GRACE_SECONDS = 1.0  # from SIGTERM to SIGKILL, for workers with a handler of their own
+_MOST_FAILURES = 20  # in a row, of the supervisor, until it gives up the pool
+_PASSING = (MemoryError, OSError)  # errors that another time may not come
 
 
 class Pool:
@@ -81,6 +83,7 @@ class Pool:
         self._maxtasksperchild = maxtasksperchild
         self._owner_pid = os.getpid()
         self._stillborn = 0
+        self._is_short = False  # of workers, for which nobody has tried to find others yet
         self._setup_queues()
         self._desk = self._make_desk()
         self._cache = self._desk.jobs
@@ -349,6 +352,8 @@ class Pool:
     def _join_exited_workers(self) -> bool:
         """Take those that have ended out of the pool; what they ran fails. True if there were any."""
         ended = [w for w in self._pool if w.exitcode is not None]
+        if ended:
+            self._is_short = True  # first: what follows may fail, and is done again
         for w in ended:
             self._bury(w)
             self._pool.remove(w)
@@ -373,13 +378,15 @@ class Pool:
         """Replace the workers that have ended. If that is not possible those that are left go on; if none is,
         all calls fail."""
         with self._desk.lock:
-            if not self._join_exited_workers() or not self._needs_workers():
+            self._join_exited_workers()
+            if not self._is_short or not self._needs_workers():
                 return
             try:
                 self._repopulate_pool()
             except (OSError, EOFError, MemoryError) as e:
                 if not self._pool:
                     self._desk.fail((RAISED_HERE, e))
+            self._is_short = False
 
     def _needs_workers(self) -> bool:
         if self._desk.failure is not None or self._are_stillborn():
@@ -460,17 +467,34 @@ def _cut(how: int, func: Callable[..., Any], items: Any, size: int, length: int)
 
 
 def _supervise(desk: _Desk, pool_ref: weakref.ref[Pool]) -> None:
-    """The supervisor thread. Asleep it does not hold the pool."""
+    """The supervisor thread. All that it does can be done again, so it goes on after an error that may pass.
+    Any other is the end of the pool, and all who wait are told; so is one that comes again and again."""
+    failures = 0
     while True:
-        pool = pool_ref()
-        if pool is None or not pool._attend():
-            return
-        sentinels = [*pool._get_sentinels(), *pool._get_worker_sentinels(list(pool._pool))]
-        del pool
-        poll = select.poll()
-        for fd in sentinels:
-            poll.register(fd, select.POLLIN)
-        poll.poll()
+        try:
+            poll = _look_after(pool_ref)
+            if poll is None:
+                return
+            poll.poll()
+            failures = 0
+        except BaseException as e:
+            failures += 1
+            if not isinstance(e, _PASSING) or failures == _MOST_FAILURES:
+                _threads.insist(desk.break_down, e)
+                return
+            _threads.pause()
+
+
+def _look_after(pool_ref: weakref.ref[Pool]) -> select.poll | None:
+    """What the supervisor does between two sleeps: what it sleeps on, or None at the end. Asleep it does not
+    hold the pool."""
+    pool = pool_ref()
+    if pool is None or not pool._attend():
+        return None
+    poll = select.poll()
+    for fd in (*pool._get_sentinels(), *pool._get_worker_sentinels(list(pool._pool))):
+        poll.register(fd, select.POLLIN)
+    return poll
 
 
 def _terminate_pool(desk: _Desk, workers: list[BaseProcess]) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import pickle
-import sys
-import threading
 import time
 import types
 
 from .. import _core
 from .._core import TimeoutError
+from .._threads import report
 from .errors import MaybeDecodingError, RemoteTraceback, WorkerDied, _safe_repr, rebuild_exc
 from .tasks import DIED, EACH, ERROR, ONE, RAISED_HERE, UNREADABLE, VALUE
 
@@ -200,8 +199,9 @@ class ApplyResult(_Job, _core.AwaitedJob):
             if not self._ready and callback is not None:
                 callback(self._value)
         except BaseException:
-            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
-        self._finish()
+            report()
+        finally:
+            self._finish()
 
     def _fail(self, failure: Item) -> None:
         if not self._ready and not self._calling_back:

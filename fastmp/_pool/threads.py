@@ -11,8 +11,10 @@ import os
 import queue
 import threading
 
+from .._threads import insist
 from .local_board import LocalBoard
 from .pool import Pool
+from .tasks import RAISED_HERE
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class ThreadBoard(LocalBoard):
     # -- a worker's side
 
     def sit(self) -> None:
-        self._running.number = 0
+        """There are no seats."""
 
     def take(self) -> Any:
         got: Any = _LEAVE if self._ended else self._tasks.get()
@@ -58,6 +60,22 @@ class ThreadBoard(LocalBoard):
 
     def report(self, kind: int, obj: object, /) -> None:
         self._arrive(self._running.number, kind, obj)
+        self._running.number = 0
+
+    def work(self, target: Callable[..., object], *args: Any) -> None:
+        """Be a worker. One that could not even report, as a process would die, is followed by another."""
+        self._running.number = 0
+        while not self._can(target, *args):
+            pass
+
+    def _can(self, target: Callable[..., object], *args: Any) -> bool:
+        try:
+            target(*args)
+        except BaseException as e:
+            if self._running.number:
+                insist(self.report, RAISED_HERE, e)
+            return False
+        return True
 
 
 class ThreadWorker:
@@ -107,7 +125,8 @@ class ThreadPool(Pool):
 
     @staticmethod
     def Process(ctx: Any, target: Callable[..., object], args: tuple[Any, ...]) -> Any:
-        return ThreadWorker(target, args)
+        _, board, *_ = args
+        return ThreadWorker(board.work, (target, *args))
 
     def __init__(
         self,

@@ -99,6 +99,14 @@ tell_desk(BoardObject *self, int kind, PyObject *value)
     return done == NULL ? -1 : 0;
 }
 
+/* An exception is set that has nothing to do with the message. */
+static void
+put_off(BoardObject *self, fmp_message *m)
+{
+    if (keep(self, m) < 0)
+        fmp_message_done(self->handle.arena, m);
+}
+
 /* Deal with a message: 0, or -1 with an exception. */
 static int
 receive(BoardObject *self, fmp_message *m)
@@ -108,6 +116,8 @@ receive(BoardObject *self, fmp_message *m)
     int kind = (int)m->kind, rc = 0;
     JobObject *job = answer.task.job == JOB_NONE ? NULL : board_find_job(self, answer.task.job);
     PyObject *value = NULL;
+    if (job == NULL && PyErr_Occurred())
+        return put_off(self, m), -1;
     if (job != NULL || answer.task.job == JOB_NONE) {
         value = value_of(self, m);
         if (value == NULL) {
@@ -116,18 +126,16 @@ receive(BoardObject *self, fmp_message *m)
         }
         if (value == NULL) {
             Py_XDECREF(job);
-            if (keep(self, m) < 0)
-                fmp_message_done(self->handle.arena, m);
-            return -1;
+            return put_off(self, m), -1;
         }
     }
+    if (job == NULL && value != NULL && tell_desk(self, kind, value) < 0)
+        return put_off(self, m), -1;
     fmp_message_done(self->handle.arena, m);
     if (answer.task.place < FMP_BOARD_PLACES)
         self->known[answer.task.place].out--;
     if (job != NULL)
         rc = deliver(self, job, &answer, kind, value);
-    else if (value != NULL)
-        rc = tell_desk(self, kind, value);
     Py_XDECREF(job);
     return rc;
 }

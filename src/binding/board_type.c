@@ -153,8 +153,6 @@ board_find_job(BoardObject *self, unsigned long long number)
     PyObject *job = key == NULL ? NULL : PyDict_GetItemWithError(self->jobs, key);
     Py_XINCREF(job);
     Py_XDECREF(key);
-    if (job == NULL)
-        PyErr_Clear(); /* of a job that was given up */
     return (JobObject *)job;
 }
 
@@ -202,7 +200,10 @@ static void
 break_off(BoardObject *self, PyObject *token)
 {
     PyObject *raised = PyErr_GetRaisedException();
-    if (PyList_Append(self->broken_off, token) < 0 || board_make_ring(self) < 0)
+    int noted = PyList_Append(self->broken_off, token);
+    if (noted < 0 && self->leader == token) /* at least it is in nobody's way */
+        Py_SETREF(self->leader, Py_NewRef(Py_None));
+    if (board_make_ring(self) < 0 || noted < 0)
         PyErr_Clear(); /* what was raised is what counts */
     PyErr_SetRaisedException(raised);
 }

@@ -89,7 +89,7 @@ int board_make_ring(BoardObject *self);
 /* Add a result: 0, or -1 with an exception. */
 int board_add_result(BoardObject *self, const fmp_answer *answer, unsigned kind, PyObject *obj);
 
-/* The job of that number, as a new reference; NULL, without an exception, if it isn't one of `jobs`. */
+/* The job of that number, as a new reference; NULL if it isn't one of `jobs`, or with MemoryError. */
 JobObject *board_find_job(BoardObject *self, unsigned long long number);
 
 /* The job expects nothing more: 0, or -1 with an exception. Last of all it lets go of its pool, which may end then. */
