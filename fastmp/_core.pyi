@@ -283,7 +283,7 @@ class MessageQueue:
         """Put the objects in order, up to 256 at a time and each time with nobody's between them; returns how
         many they were. If there is not room for all within the timeout, those that fit are put, and
         Full with their number as its argument is raised. If iterating or pickling raises, what came before
-        is put."""
+        is put; as far as there is room if it is no Exception (KeyboardInterrupt)."""
     def get_many(self, max_items: int, block: bool = True, timeout: float | None = None) -> list[Any]:
         """Take what is there, up to `max_items`; wait for the first as get does, but return an empty list
         where that raises Empty. If one cannot be unpickled, its exception has the others in its attribute

@@ -219,6 +219,19 @@ def test_tasks_are_struck(kind, call, stride, in_thread):
             check_permits(kind, q, 1)
 
 
+def test_nobody_waits_for_room_after_a_strike():
+    q = ctx.Queue(2)
+
+    def interrupted():
+        yield from range(3)
+        raise Struck
+
+    with pytest.raises(Struck):
+        q.put_many(interrupted())
+    assert [q.get(), q.get()] == [0, 1]
+    assert q.empty()
+
+
 @each_stride
 @pytest.mark.parametrize("kind, call", [p for p in pairs(PUTS) if "classic" not in p[0]])
 def test_a_handler_puts(kind, call, stride):

@@ -170,12 +170,14 @@ send_convoy(struct convoy_transfer *t, fmp_time until, uint64_t *sent)
     return -1;
 }
 
-/* The same while an exception is set, which stays, or becomes the context of the one that sending raised. */
+/* The same while an exception is set, which stays, or becomes the context of the one that sending raised. What is no
+ * Exception, KeyboardInterrupt for one, waits for no room, and stays. */
 static void
 send_before_raising(struct convoy_transfer *t, fmp_time until, uint64_t *sent)
 {
+    int urgent = !PyErr_ExceptionMatches(PyExc_Exception);
     PyObject *error = PyErr_GetRaisedException();
-    if (send_convoy(t, until, sent) == 0) {
+    if (send_convoy(t, urgent ? FMP_NOW : until, sent) == 0 || urgent) {
         PyErr_SetRaisedException(error);
         return;
     }
@@ -562,7 +564,8 @@ static PyMethodDef methods[] = {
      "put_many($self, /, iterable, block=True, timeout=None)\n--\n\n"
      "Put the objects in order, many at a time; return how many they were. If there is not room for all\n"
      "within `timeout` seconds, those that fit are put, and queue.Full is raised with their number as its\n"
-     "argument. Whatever iterating or pickling raises comes after the objects before it were put."},
+     "argument. Whatever iterating or pickling raises comes after the objects before it were put; but what\n"
+     "is no Exception, KeyboardInterrupt for one, doesn't wait for room."},
     {"get_many", (PyCFunction)(void (*)(void))queue_get_many, METH_FASTCALL | METH_KEYWORDS,
      "get_many($self, /, max_items, block=True, timeout=None)\n--\n\n"
      "Take what is there, up to `max_items` objects, as a list; wait for the first as get() does,\n"
