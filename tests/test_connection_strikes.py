@@ -5,7 +5,9 @@ that did not come about is told; and no descriptor or file is left."""
 
 import contextlib
 import os
+import pickle
 import socket
+import struct
 
 import pytest
 from strikes import Struck, all_strikes, strike, strike_asleep
@@ -163,6 +165,93 @@ def test_a_handler_receives_what_is_waited_for(pipe):
     with a, b:
         assert strike_asleep(b.recv, use) == 2
         assert seen == [1]
+
+
+# ---- a stream, in the middle of a message ------------------------------------------------------------
+
+LONG = bytes(range(256)) * (1 << 14)  # more than there is room for in a socket
+PICKLED = pickle.dumps("an object")
+RECEIVE = {
+    "object": lambda conn: conn.recv(),
+    "bytes": lambda conn: pickle.loads(conn.recv_bytes()),
+    "into": lambda conn: pickle.loads(memoryview(room := bytearray(99))[: conn.recv_bytes_into(room)]),
+}
+
+
+@pytest.mark.parametrize("raises", [False, True])
+@pytest.mark.parametrize("many", [1, 2])
+def test_a_handler_sends_while_a_message_is_half_sent(stream, in_thread, many, raises):
+    """That one is sent to its end first, also if the call that sends it raises then."""
+    a, b = stream
+    received = []
+
+    def use():
+        received.append(in_thread(lambda: [b.recv_bytes() for _ in range(many + 2)]))
+        for number in range(many):
+            a.send_bytes(bytes([number]) * len(LONG))
+        if raises:
+            raise Struck
+
+    with pytest.raises(Struck) if raises else contextlib.nullcontext():
+        strike_asleep(lambda: a.send_bytes(LONG), use)
+    a.send_bytes(b"the next")
+    assert received[0]() == [LONG, *(bytes([number]) * len(LONG) for number in range(many)), b"the next"]
+
+
+def test_a_handler_within_a_handler_sends(stream, in_thread):
+    a, b = stream
+    received = []
+
+    def use():
+        received.append(in_thread(lambda: [b.recv_bytes() for _ in range(3)]))
+        a.send_bytes(b"the second's")
+
+    def use_first():
+        a.send_bytes(b"the first's" * len(LONG))
+
+    strike_asleep(lambda: a.send_bytes(LONG), use_first, use)
+    assert received[0]() == [LONG, b"the second's", b"the first's" * len(LONG)]
+
+
+@pytest.mark.parametrize("raises", [False, True])
+@pytest.mark.parametrize("part", [0, 1, 4, 6])
+@pytest.mark.parametrize("first", RECEIVE)
+@pytest.mark.parametrize("second", RECEIVE)
+def test_a_handler_receives_the_message_that_is_half_received(stream, first, second, part, raises):
+    a, b = stream
+    frame = struct.pack("!i", len(PICKLED)) + PICKLED
+    seen = []
+
+    def use():
+        os.write(a.fileno(), frame[part:])
+        seen.append(RECEIVE[second](b))
+        a.send("the next")
+        if raises:
+            raise Struck
+
+    os.write(a.fileno(), frame[:part])
+    with pytest.raises(Struck) if raises else contextlib.nullcontext():
+        assert strike_asleep(lambda: RECEIVE[first](b), use) == "the next"
+    if raises:
+        assert b.recv() == "the next"
+    assert seen == ["an object"]
+
+
+@pytest.mark.parametrize("part", [0, 4, 6])
+@pytest.mark.parametrize("first", RECEIVE)
+def test_a_handler_is_interrupted_while_it_receives(stream, first, part):
+    a, b = stream
+    frame = struct.pack("!i", len(PICKLED)) + PICKLED
+
+    def use():
+        os.write(a.fileno(), frame[part:7])
+        b.recv()
+
+    os.write(a.fileno(), frame[:part])
+    with pytest.raises(Struck):
+        strike_asleep(lambda: RECEIVE[first](b), use, strike)
+    os.write(a.fileno(), frame[7:])
+    assert b.recv() == "an object"
 
 
 # ---- listeners and clients ----------------------------------------------------------------------------

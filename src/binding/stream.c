@@ -5,6 +5,9 @@
  * rest of the half-sent one, so the stream stays whole. A send that raised before its first byte left has
  * sent nothing.
  *
+ * A handler may also use the connection while the call that it interrupts is in the middle of a message. What
+ * is half sent is then sent to its end first, of what is half received the handler gets the whole.
+ *
  * Each call works on a frame of its own (struct receipt, struct dispatch), so threads that use one connection
  * at once may get their messages mixed up, as the standard library's do, and nothing worse.
  *
@@ -30,13 +33,19 @@ struct receipt {
     PyObject *body; /* bytes, or NULL if it goes into the caller's memory */
     char *to;
     size_t most;
+    struct receipt *outer;
 };
 
 /* A message being sent. */
 struct dispatch {
     ConnectionObject *self;
     fmp_frame_out out;
+    struct dispatch *outer;
 };
+
+/* What this thread has under way: all but the first wait for a signal handler, which did the next, to return. */
+static _Thread_local struct receipt *receiving;
+static _Thread_local struct dispatch *sending;
 
 static int
 header_blocking(void *arg, fmp_waiter *w)
@@ -106,6 +115,8 @@ static void
 keep(struct receipt *r)
 {
     ConnectionObject *self = r->self;
+    if (r->in.header_got == 0)
+        return;
     if (r->body == NULL && r->in.body_got > 0) {
         r->body = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)r->in.body_bytes);
         if (r->body == NULL) { /* the stream has lost its place */
@@ -123,11 +134,35 @@ keep(struct receipt *r)
     Py_XSETREF(left->body, r->body);
 }
 
+/* Keep what a call that this one comes in the midst of has got: it begins anew when it goes on. 0, or -1 with an
+ * exception. */
+static int
+take_over(ConnectionObject *self)
+{
+    for (struct receipt *r = receiving; r != NULL; r = r->outer)
+        if (r->self == self) {
+            keep(r);
+            r->in = (fmp_frame_in){0};
+            r->body = NULL;
+        }
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+static int
+was_taken_over(const struct receipt *r)
+{
+    return r->in.header_got == 0;
+}
+
 static int
 receive_part(struct receipt *r, blocking_fn fn, size_t bytes)
 {
     int rc;
-    if (move(r->self, fn, r, bytes, &rc) < 0) {
+    r->outer = receiving;
+    receiving = r;
+    int raised = move(r->self, fn, r, bytes, &rc);
+    receiving = r->outer;
+    if (raised < 0) {
         keep(r);
         return -1;
     }
@@ -141,8 +176,10 @@ receive_part(struct receipt *r, blocking_fn fn, size_t bytes)
 static int
 receive_header(ConnectionObject *self, struct receipt *r, size_t most)
 {
-    struct stream_left *left = self->left;
     *r = (struct receipt){.self = self, .most = most};
+    if (take_over(self) < 0)
+        return -1;
+    struct stream_left *left = self->left;
     if (left != NULL) {
         r->in = left->in;
         r->body = left->body;
@@ -159,7 +196,7 @@ receive_body_into(struct receipt *r, char *to)
     return receive_part(r, body_blocking, r->in.body_bytes);
 }
 
-/* The body as bytes. */
+/* The body as bytes, unless it was taken over. */
 static PyObject *
 receive_body(struct receipt *r)
 {
@@ -176,7 +213,15 @@ PyObject *
 stream_receive(ConnectionObject *self, size_t most)
 {
     struct receipt r;
-    return receive_header(self, &r, most) < 0 ? NULL : receive_body(&r);
+    PyObject *body;
+    do {
+        if (receive_header(self, &r, most) < 0)
+            return NULL;
+        body = receive_body(&r);
+        if (body == NULL && PyErr_Occurred())
+            return NULL;
+    } while (was_taken_over(&r));
+    return body;
 }
 
 /* Receive into the buffer from `offset` on: the length, or -1. */
@@ -185,15 +230,22 @@ stream_receive_into(ConnectionObject *self, const Py_buffer *view, Py_ssize_t of
 {
     struct receipt r;
     char *to = (char *)view->buf + offset;
-    if (receive_header(self, &r, PY_SSIZE_T_MAX) < 0)
-        return -1;
-    Py_ssize_t bytes = (Py_ssize_t)r.in.body_bytes;
-    int fits = bytes <= view->len - offset;
-    if (fits && r.body == NULL)
-        return receive_body_into(&r, to) < 0 ? -1 : bytes;
-    PyObject *message = receive_body(&r);
+    Py_ssize_t bytes;
+    PyObject *message = NULL;
+    int fits;
+    do {
+        if (receive_header(self, &r, PY_SSIZE_T_MAX) < 0)
+            return -1;
+        bytes = (Py_ssize_t)r.in.body_bytes;
+        fits = bytes <= view->len - offset;
+        if (fits && r.body == NULL) {
+            if (receive_body_into(&r, to) < 0)
+                return -1;
+        } else if ((message = receive_body(&r)) == NULL && PyErr_Occurred())
+            return -1;
+    } while (was_taken_over(&r));
     if (message == NULL)
-        return -1;
+        return bytes;
     if (fits)
         codec_copy(to, PyBytes_AsString(message), (size_t)bytes);
     else
@@ -245,11 +297,31 @@ static int
 send_frame(struct dispatch *d)
 {
     int rc;
-    if (move(d->self, write_blocking, d, d->out.body_bytes, &rc) < 0) {
+    d->outer = sending;
+    sending = d;
+    int raised = move(d->self, write_blocking, d, d->out.body_bytes, &rc);
+    sending = d->outer;
+    if (raised < 0) {
         keep_rest(d);
         return -1;
     }
     return rc == 0 ? 0 : connection_fail(d->self, rc);
+}
+
+/* Send to its end what a call that this one comes in the midst of has begun. */
+static int
+send_begun(ConnectionObject *self)
+{
+    for (struct dispatch *d = sending; d != NULL; d = d->outer) {
+        int rc = 0;
+        if (d->self != self || d->out.done == 0)
+            continue;
+        if (move(self, write_blocking, d, d->out.body_bytes, &rc) < 0)
+            return -1;
+        if (rc != 0)
+            return connection_fail(self, rc);
+    }
+    return 0;
 }
 
 static int
@@ -273,7 +345,7 @@ static int
 send_message(ConnectionObject *self, struct dispatch *d, const void *data, Py_ssize_t bytes)
 {
     *d = (struct dispatch){.self = self};
-    if (has_rest(self) && send_rest(self) < 0)
+    if (send_begun(self) < 0 || (has_rest(self) && send_rest(self) < 0))
         return -1;
     fmp_frame_out_init(&d->out, data, (size_t)bytes);
     return send_frame(d);
