@@ -12,6 +12,7 @@ import pytest
 FOLDER = Path(__file__).parent / "c"
 PROGRAMS = sorted(path.stem for path in FOLDER.glob("test_*.c"))
 SANITIZERS = {"plain": "", "address": "address,undefined", "thread": "thread"}
+FINDING = re.compile(r"Sanitizer: |runtime error: |^==\d+==", re.MULTILINE)  # the last is valgrind's
 
 pytestmark = [
     pytest.mark.deadline(900),  # the first of each variant builds it
@@ -60,6 +61,7 @@ def test_every_file_of_the_core_has_its_program() -> None:
 def test_program(name: str, variant: str, build: Callable[[str, str], Path]) -> None:
     done = run(build(name, variant))
     assert done.returncode == 0, done.stdout + done.stderr
+    assert not FINDING.search(done.stderr), done.stderr  # of a child that was killed, too
 
 
 @pytest.mark.stress
@@ -69,6 +71,4 @@ def test_program_under_valgrind(name: str, build: Callable[[str, str], Path]) ->
     folder = build(name, "plain").parent
     done = run("make", "-C", FOLDER, f"OUT={folder}", f"valgrind-{name}")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert not re.search(r"^==\d+==", done.stderr, re.MULTILINE), (
-        done.stderr
-    )  # of a child that was killed, too
+    assert not FINDING.search(done.stderr), done.stderr

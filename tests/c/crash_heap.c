@@ -79,6 +79,7 @@ audit(uint64_t bytes, unsigned lost)
     CHECK_EQ(c->lock.owner, 0);
     uint64_t all = grown(index) * grain(whole), there = unused(c, whole);
     CHECK(there <= all && all <= there + lost * grain(whole));
+    CHECK_EQ((all - there) % grain(whole), 0);
 }
 
 /* Blocks of that size are had, apart from each other, and given back. */
