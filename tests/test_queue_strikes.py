@@ -10,7 +10,7 @@ import queue
 import threading
 
 import pytest
-from strikes import Struck, all_strikes, strike
+from strikes import Struck, all_strikes, strike, strike_asleep
 from targets import DEADLINE
 from waiting import wait_until
 
@@ -259,3 +259,43 @@ def test_a_handler_gets(kind, call, stride):
             assert len(seen) == striker.struck
             assert sorted(got + seen, key=ITEMS.index) + rest == ITEMS, striker.place
             check_permits(kind, q, len(ITEMS) + 1)
+
+
+# ---- asleep -------------------------------------------------------------------------------------------
+
+# What to do first, what then blocks, what a handler does to end that; the tasks that are not done if the
+# handler raises instead, and if it does not.
+BLOCKED = {
+    "get": (lambda q: None, lambda q: q.get(), lambda q: q.put(1), 0, 1),
+    "get with a timeout": (lambda q: None, lambda q: q.get(timeout=DEADLINE), lambda q: q.put(1), 0, 1),
+    "get_many": (lambda q: None, lambda q: q.get_many(2), lambda q: q.put(1), 0, 1),
+    "put": (lambda q: q.put_many(range(MOST)), lambda q: q.put(1), lambda q: q.get(), MOST, MOST + 1),
+    "put_many": (lambda q: None, lambda q: q.put_many(range(MOST + 1)), lambda q: q.get(), MOST, MOST + 1),
+    "join": (lambda q: q.put(1), lambda q: q.join(), lambda q: q.task_done(), 1, 0),
+}
+
+
+def blocking_pairs():
+    for kind, call in itertools.product(KINDS, BLOCKED):
+        if call.startswith("put") and kind not in BOUNDED:
+            continue
+        if call == "join" and "Joinable" not in kind:
+            continue
+        if call not in TIMED or kind in BOUNDED:
+            yield kind, call
+
+
+@pytest.mark.parametrize("raises", [False, True])
+@pytest.mark.parametrize("kind, call", list(blocking_pairs()))
+def test_asleep(kind, call, raises):
+    begin, block, free, left_by_strike, left = BLOCKED[call]
+    with new_queue(kind) as q:
+        begin(q)
+        if raises:
+            with pytest.raises(Struck):
+                strike_asleep(lambda: block(q), lambda: None, strike)
+        else:
+            strike_asleep(lambda: block(q), lambda: None, lambda: free(q))
+        while q.qsize() > 0 if kind in BOUNDED else not q.empty():
+            q.get()
+        check_permits(kind, q, left_by_strike if raises else left)

@@ -18,7 +18,7 @@ from fastmp import queues
 from fastmp.connection import Pipe, stream_pipe
 
 ctx = fastmp.get_context("fork")
-SECONDS = [0.2, pytest.param(10, marks=pytest.mark.stress)]
+SECONDS = [0.1, pytest.param(10, marks=pytest.mark.stress)]
 PERIOD = 0.0003  # of the signals
 
 # What is raised in a finalizer is lost, as the interpreter has it.
