@@ -12,8 +12,8 @@ kind of locks its context makes, and never uses the queue in shared memory that 
 end is arranged by two finalizers: `_close` leaves the sentinel in the buffer, `_jointhread` waits for it.
 
 A signal handler may raise wherever a call has returned, before its result has a name. So what must not be
-lost, a lock that was taken or a message, is put into a list by the same call, in C (`_note`); and whether an
-item is in the buffer is told by the iterator that it came out of.
+lost, a lock that was taken or a message, is put into a list by the same call (`at_once`); and whether an item
+is in the buffer is told by the iterator that it came out of.
 
 A subclass that overrides only `_on_queue_feeder_error` stays with shared memory; it gets Reporting, whose
 put calls the hook with what cannot be pickled.
@@ -25,7 +25,6 @@ import collections
 import contextlib
 import copyreg
 import errno
-import itertools
 import operator
 import os
 import sys
@@ -38,6 +37,7 @@ from queue import Empty, Full
 from typing import Any
 
 from . import connection
+from ._at_once import at_once
 from ._core import SEM_VALUE_MAX
 from ._finalize import Finalize, register_after_fork
 from ._logging import debug, info
@@ -102,11 +102,6 @@ def _is_classic(subclass: type) -> bool:
         if isinstance(code, types.CodeType) and not _CLASSIC_NAMES.isdisjoint(code.co_names):
             return True
     return False
-
-
-def _note(results: list[Any], function: Callable[..., Any], *args: Any) -> None:
-    """Add what the function returns to the results: no signal handler comes between."""
-    results.extend(itertools.starmap(function, (args,)))
 
 
 class _NotEmpty(threading.Condition):
@@ -261,7 +256,7 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
         taken: list[bool] = []
         parcel = iter((obj,))
         try:
-            _note(taken, self._sem.acquire, block, timeout)
+            at_once(taken.append, self._sem.acquire, block, timeout)
             if not taken[0]:
                 raise Full
             with self._notempty:
@@ -292,7 +287,7 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
         until = time.monotonic() + (timeout or 0)
         taken: list[bool] = []
         try:
-            _note(taken, self._rlock.acquire, block, timeout)
+            at_once(taken.append, self._rlock.acquire, block, timeout)
             if not taken[0] or not self._poll(max(0.0, until - time.monotonic()) if block else 0):
                 raise Empty
             return self._take_message()
@@ -303,7 +298,7 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
     def _take_message(self) -> Any:
         messages: list[Any] = []
         try:
-            _note(messages, self._recv_bytes)
+            at_once(messages.append, self._recv_bytes)
         finally:
             if messages:
                 self._sem.release()
@@ -501,7 +496,7 @@ class ClassicJoinableQueue(ClassicQueue):
         counted: list[None] = []
         with self._cond:
             try:
-                _note(counted, self._unfinished_tasks.release)
+                at_once(counted.append, self._unfinished_tasks.release)
                 super()._append(parcel)
             except BaseException:
                 if counted and _is_full(parcel):

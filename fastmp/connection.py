@@ -35,6 +35,7 @@ import time
 from _operator import _compare_digest as compare_digest  # hmac.py is slow to import
 
 from . import _core, _finalize, _logging, reduction
+from ._at_once import at_once
 from ._core import AuthenticationError, BufferTooShort, Connection
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -353,8 +354,7 @@ def _connection(sock: socket.socket) -> Connection:
     if sock.family == socket.AF_INET:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # each message is waited for
     sock.settimeout(None)
-    # From the one to the other in C: a signal handler that raises finds no bare descriptor.
-    (connection,) = map(Connection, map(socket.SocketType.detach, (sock,)))
+    connection: Connection = at_once(Connection, socket.SocketType.detach, sock)
     return connection
 
 

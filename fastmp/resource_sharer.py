@@ -20,6 +20,7 @@ import sys
 import threading
 
 from . import _logging, _threads, connection, process, reduction
+from ._at_once import at_once
 from ._core import AuthenticationError
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -46,7 +47,7 @@ class DupFd:
                 os.close(copies.pop())
 
         try:
-            copies.extend(map(os.dup, (fd,)))  # no signal handler comes between
+            at_once(copies.append, os.dup, fd)
             self._ticket = _resource_sharer.register(
                 lambda conn, pid: reduction.send_handle(conn, copies[0], pid), close
             )
