@@ -10,10 +10,12 @@
  *   B2           who destroys looks at the rows one after the other, while a fork copies one and its parent is killed
  *   B3, B5       assertions: at the end, when one who is never killed has swept up, nothing is left: no entry, no block, no
  *                slot, no count. It sweeps only if it is told that somebody is gone
- *   O2, O3       a slot is FREE after all is swept; a child that comes too late to its slot doesn't get it
+ *   O2, O3       a slot is FREE after all is swept, and its row is empty: nobody writes to it who does not have the slot any
+ *                more, however long he is stopped; a child that comes too late to its slot doesn't get it
  *
  *   model                     C                                       model           C
- *   held, destroy             the same, destroy_if_free               reserve         prepare, fmp_owner_reserve, copy_row
+ *   held, destroy             the same, destroy_if_free               fork            prepare, fmp_owner_reserve, copy_row,
+ *                                                                                     in_parent, fmp_owner_forked
  *   book, repair, enter       the same                                adopt           in_child, fmp_owner_adopt
  *   create, attach, drop      fmp_object_create, ...                  leave           fmp_owner_leave
  *   ship, land                fmp_object_ship, land                   reaper          fmp_owner_bury, by parents and by who waits
@@ -42,9 +44,12 @@
 
 #define NOT_IN_USE 0 /* a slot that is FREE */
 #define RESERVED 1
-#define LIVE 2
-#define LEFT 3
-#define GONE 4
+#define FORKED 2
+#define LIVE 3
+#define LEFT 4
+#define GONE 5
+
+#define TO_COME(i) (state[i] == RESERVED || state[i] == FORKED)
 
 byte state[PARTIES];
 bool row[PARTIES];  /* the object's column */
@@ -84,13 +89,13 @@ inline leave(me)
 /* In the child. Before, it has done nothing with what it inherits. */
 inline adopt(me)
 {
-    yes = state[me] == RESERVED;
+    yes = TO_COME(me);
     if
 #ifdef BUG_ADOPTS_BLINDLY
     :: yes -> d_step { state[me] = LIVE; handle[me] = true }
 #else
-    :: d_step { yes && state[me] == RESERVED -> state[me] = LIVE; handle[me] = true }
-    :: yes && state[me] != RESERVED -> yes = false
+    :: d_step { yes && TO_COME(me) -> state[me] = LIVE; handle[me] = true }
+    :: yes && !TO_COME(me) -> yes = false
 #endif
     :: !yes
     fi
@@ -121,16 +126,20 @@ end:
     :: gone[1] && !reaped[1] -> bury(1)
     :: gone[2] && !reaped[2] -> bury(2)
 #endif
-    :: d_step { state[0] == RESERVED -> state[0] = GONE }; some_gone = true
+#ifdef BUG_RESERVATION_ENDS
+    :: d_step { TO_COME(0) -> state[0] = GONE }; some_gone = true
+#else
+    :: d_step { state[0] == FORKED || (state[0] == RESERVED && reaped[1]) -> state[0] = GONE }; some_gone = true
+#endif
     od
 }
 
-#define BURIED(i) (state[i] != LIVE && state[i] != RESERVED && (!gone[i] || reaped[i]))
+#define BURIED(i) (state[i] != LIVE && !TO_COME(i) && (!gone[i] || reaped[i]))
 
 /* ---- holders ---------------------------------------------------------------------------------------------------- */
 
 #ifdef BUG_THE_DEAD_HOLD_NOTHING
-#define ROW_COUNTS(i) (state[i] == RESERVED || state[i] == LIVE)
+#define ROW_COUNTS(i) (TO_COME(i) || state[i] == LIVE)
 #else
 #define ROW_COUNTS(i) (state[i] != NOT_IN_USE)
 #endif
@@ -389,11 +398,15 @@ inline fork(me)
     fi;
 #ifdef BUG_FORKS_FIRST
     forked = true;
-    row[0] = true
+    row[0] = true;
 #else
     row[0] = true; /* as this one's own */
-    forked = true
+    forked = true;
 #endif
+    if
+    :: d_step { state[0] == RESERVED -> state[0] = FORKED }
+    :: state[0] != RESERVED
+    fi
 }
 
 proctype party(byte me)
@@ -502,7 +515,7 @@ init
             assert(tag[i] == FREE && !marked[i])
         }
         for (i : 0 .. PARTIES - 1) {
-            assert(state[i] == NOT_IN_USE)
+            assert(state[i] == NOT_IN_USE && !row[i])
         }
     }
 }

@@ -642,6 +642,8 @@ in_parent(void)
 {
     fmp_arena *a = forking;
     last_child = a->child;
+    if (a->child != 0)
+        fmp_owner_forked(a, a->child); /* unless it was promised to the child by another process */
     pthread_mutex_unlock(&a->mapping);
     pthread_mutex_unlock(&a->local);
 }

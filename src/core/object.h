@@ -29,8 +29,8 @@
  *       of an object that the setter holds, or finds in the table under `lock`.
  *   B5  `in_flight` of an object is the number of its tickets in cargoes. Both change together, under `lock`:
  *       `booking` says what they shall be, and is done again after a crash.
- * Around a fork, before: lock arena->local, reserve the child's slot, copy the row. After: unlock; the
- * child takes the slot. fmp_object_fork_* do it, registered for every fork of the process.
+ * Around a fork, before: lock arena->local, reserve the child's slot, copy the row. After: say so (O3), unlock;
+ * the child takes the slot. fmp_object_fork_* do it, registered for every fork of the process.
  * Lives in: arena, FMP_PLACE_OBJECTS and FMP_PLACE_ROWS. Callers: any thread. */
 #ifndef FMP_OBJECT_H
 #define FMP_OBJECT_H

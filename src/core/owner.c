@@ -11,24 +11,6 @@ _Static_assert(FMP_PLACE_OWNERS + sizeof(fmp_owner_table) <= FMP_PLACE_HEAP, "ow
 /* Several threads of a process may spin; its bit in the table stands for all of them. Neither orders anything. */
 static _Atomic uint32_t spinning_threads;
 
-static uint64_t
-word_of(uint32_t state, uint32_t id)
-{
-    return (uint64_t)id << 32 | state;
-}
-
-static uint32_t
-state_of(uint64_t word)
-{
-    return (uint32_t)word;
-}
-
-static uint32_t
-id_of(uint64_t word)
-{
-    return (uint32_t)(word >> 32);
-}
-
 static fmp_owner_slot *
 slot_of(fmp_arena *a, uint32_t id)
 {
@@ -58,13 +40,12 @@ take_slot(fmp_arena *a, uint32_t parent)
     for (uint32_t i = 0; i < FMP_OWNER_SLOTS - 1; i++) { /* the last slot is the outlaws' */
         fmp_owner_slot *s = &t->slots[i];
         uint64_t word = fmp_load(&s->word);
-        if (state_of(word) != FMP_OWNER_FREE)
+        if (fmp_owner_state_in(word) != FMP_OWNER_FREE)
             continue;
-        uint32_t id = next_id(i, id_of(word));
+        uint32_t id = next_id(i, fmp_owner_id_in(word));
         fmp_store(&s->reserved_at, fmp_clock());
-        if (!atomic_compare_exchange_strong(&s->word, &word, word_of(FMP_OWNER_RESERVED, id)))
+        if (!atomic_compare_exchange_strong(&s->word, &word, fmp_owner_word(id, parent, FMP_OWNER_RESERVED)))
             continue;
-        atomic_store_explicit(&s->parent, parent, memory_order_relaxed);
         raise_top(t, i + 1);
         return id;
     }
@@ -78,18 +59,32 @@ fmp_owner_reserve(fmp_arena *a, uint32_t *id)
     return *id == 0 ? -EAGAIN : 0;
 }
 
+/* What this process has reserved becomes `state`. */
+static void
+go_on(fmp_arena *a, uint32_t id, uint32_t state)
+{
+    uint64_t word = fmp_owner_word(id, a->self, FMP_OWNER_RESERVED);
+    atomic_compare_exchange_strong(&slot_of(a, id)->word, &word, fmp_owner_word(id, a->self, state));
+}
+
+void
+fmp_owner_forked(fmp_arena *a, uint32_t id)
+{
+    fmp_store(&slot_of(a, id)->reserved_at, fmp_clock());
+    go_on(a, id, FMP_OWNER_FORKED);
+}
+
 void
 fmp_owner_promise(fmp_arena *a, uint32_t id)
 {
-    uint64_t word = word_of(FMP_OWNER_RESERVED, id);
-    atomic_compare_exchange_strong(&slot_of(a, id)->word, &word, word_of(FMP_OWNER_PROMISED, id));
+    go_on(a, id, FMP_OWNER_PROMISED);
 }
 
 /* May the process of that state still come? */
 static int
 to_come(uint32_t state)
 {
-    return state == FMP_OWNER_RESERVED || state == FMP_OWNER_PROMISED;
+    return state == FMP_OWNER_RESERVED || state == FMP_OWNER_FORKED || state == FMP_OWNER_PROMISED;
 }
 
 /* Has the process of that state, whether it came or not, not ended? */
@@ -104,12 +99,12 @@ fmp_owner_adopt(fmp_arena *a, uint32_t id)
 {
     fmp_owner_slot *s = slot_of(a, id);
     uint64_t word = fmp_load(&s->word);
-    if (id_of(word) != id || !to_come(state_of(word))) /* O3: it may be another's by now, who wrote its pid there */
-        return FMP_NOT_OWNER;
-    atomic_store_explicit(&s->stamp, fmp_process_stamp(), memory_order_relaxed);
-    fmp_store(&s->pid, getpid());
-    if (!atomic_compare_exchange_strong(&s->word, &word, word_of(FMP_OWNER_LIVE, id)))
-        return FMP_NOT_OWNER;
+    do {
+        if (fmp_owner_id_in(word) != id || !to_come(fmp_owner_state_in(word)))
+            return FMP_NOT_OWNER;
+        /* else perhaps the parent says just now that it has forked */
+    } while (!atomic_compare_exchange_weak(&s->word, &word, fmp_owner_word(id, (uint32_t)getpid(), FMP_OWNER_LIVE)));
+    fmp_store(&s->stamp, fmp_process_stamp()); /* O5 */
     a->self = id;
     atomic_store_explicit(&spinning_threads, 0, memory_order_relaxed); /* the parent's others are not in the child */
     return 0;
@@ -125,8 +120,11 @@ fmp_owner_outlaw(fmp_arena *a)
 int
 fmp_owner_join(fmp_arena *a)
 {
-    uint32_t id = take_slot(a, 0);
-    return id == 0 ? -EAGAIN : fmp_owner_adopt(a, id);
+    uint32_t id;
+    do {
+        id = take_slot(a, 0);
+    } while (id != 0 && fmp_owner_adopt(a, id) != 0); /* stopped in between for too long */
+    return id == 0 ? -EAGAIN : 0;
 }
 
 /* It spins no more, whatever its slot says. */
@@ -147,13 +145,13 @@ end(fmp_arena *a, uint32_t id, uint32_t state)
     fmp_owner_slot *s = slot_of(a, id);
     uint64_t word = fmp_load(&s->word);
     do {
-        if (id_of(word) != id || state_of(word) == FMP_OWNER_FREE)
+        if (fmp_owner_id_in(word) != id || fmp_owner_state_in(word) == FMP_OWNER_FREE)
             return 0;
-        if (!counts(state_of(word))) {
+        if (!counts(fmp_owner_state_in(word))) {
             atomic_store(&t->gone, 1);
             return 0;
         }
-    } while (!atomic_compare_exchange_weak(&s->word, &word, word_of(state, id)));
+    } while (!atomic_compare_exchange_weak(&s->word, &word, fmp_owner_word(id, 0, state)));
     stop_spinning(a, id);
     atomic_store(&t->gone, 1);
     return 1;
@@ -175,7 +173,30 @@ int
 fmp_owner_known_dead(fmp_arena *a, uint32_t id)
 {
     uint64_t word = fmp_load(&slot_of(a, id)->word);
-    return id != FMP_OWNER_OUTLAW && (id_of(word) != id || !counts(state_of(word)));
+    return id != FMP_OWNER_OUTLAW && (fmp_owner_id_in(word) != id || !counts(fmp_owner_state_in(word)));
+}
+
+static int
+process_lives(fmp_owner_slot *s, uint64_t word)
+{
+    uint64_t stamp = fmp_load(&s->stamp);
+    return fmp_process_alive((pid_t)fmp_owner_who_in(word), stamp == 0 ? UINT64_MAX : stamp);
+}
+
+static int
+is_recent(fmp_owner_slot *s)
+{
+    return fmp_clock() - fmp_load(&s->reserved_at) < RESERVATION_ENDS;
+}
+
+/* Does the parent live that the word of a slot names, whose process is still to come? */
+static int
+parent_lives(fmp_arena *a, uint64_t word)
+{
+    uint32_t parent = fmp_owner_who_in(word), id = fmp_owner_id_in(fmp_load(&slot_of(a, parent)->word));
+    if (parent == (FMP_OWNER_OUTLAW & FMP_OWNER_WHO_MASK))
+        return 1;
+    return (id & FMP_OWNER_WHO_MASK) == parent && fmp_owner_alive(a, id);
 }
 
 int
@@ -185,19 +206,23 @@ fmp_owner_alive(fmp_arena *a, uint32_t id)
         return 1;
     fmp_owner_slot *s = slot_of(a, id);
     uint64_t word = fmp_load(&s->word);
-    if (id_of(word) != id)
+    if (fmp_owner_id_in(word) != id)
         return 0;
-    switch (state_of(word)) {
+    switch (fmp_owner_state_in(word)) {
     case FMP_OWNER_LIVE:
-        if (id == a->self || fmp_process_alive(fmp_load(&s->pid), fmp_peek(&s->stamp)))
+        if (id == a->self || process_lives(s, word))
             return 1;
         break;
     case FMP_OWNER_RESERVED:
-        if (fmp_clock() - fmp_load(&s->reserved_at) < RESERVATION_ENDS)
+        if (parent_lives(a, word) || is_recent(s))
+            return 1;
+        break;
+    case FMP_OWNER_FORKED:
+        if (is_recent(s))
             return 1;
         break;
     case FMP_OWNER_PROMISED:
-        if (fmp_owner_alive(a, fmp_peek(&s->parent)))
+        if (parent_lives(a, word))
             return 1;
         break;
     default:
@@ -214,10 +239,10 @@ fmp_owner_survey(fmp_arena *a)
     uint32_t top = fmp_load(&t->top);
     for (uint32_t i = 0; i < top; i++) {
         uint64_t word = fmp_load(&t->slots[i].word);
-        if (counts(state_of(word)))
-            fmp_owner_alive(a, id_of(word));
+        if (counts(fmp_owner_state_in(word)))
+            fmp_owner_alive(a, fmp_owner_id_in(word));
         else
-            fmp_owner_bury(a, id_of(word));
+            fmp_owner_bury(a, fmp_owner_id_in(word));
     }
 }
 
@@ -228,9 +253,9 @@ fmp_owner_next_gone(fmp_arena *a, uint32_t *at, int *killed)
     uint32_t top = fmp_load(&t->top);
     while (*at < top) {
         uint64_t word = fmp_load(&t->slots[(*at)++].word);
-        *killed = state_of(word) == FMP_OWNER_GONE;
-        if (*killed || state_of(word) == FMP_OWNER_LEFT)
-            return id_of(word);
+        *killed = fmp_owner_state_in(word) == FMP_OWNER_GONE;
+        if (*killed || fmp_owner_state_in(word) == FMP_OWNER_LEFT)
+            return fmp_owner_id_in(word);
     }
     return 0;
 }
@@ -240,10 +265,11 @@ fmp_owner_recycle(fmp_arena *a, uint32_t id)
 {
     fmp_owner_slot *s = slot_of(a, id);
     uint64_t word = fmp_load(&s->word);
-    if (id_of(word) != id || (state_of(word) != FMP_OWNER_GONE && state_of(word) != FMP_OWNER_LEFT))
+    if (fmp_owner_id_in(word) != id || (fmp_owner_state_in(word) != FMP_OWNER_GONE && fmp_owner_state_in(word) != FMP_OWNER_LEFT))
         return;
     stop_spinning(a, id); /* who buried it may not have come to that */
-    atomic_compare_exchange_strong(&s->word, &word, word_of(FMP_OWNER_FREE, id));
+    fmp_store(&s->stamp, 0);
+    atomic_compare_exchange_strong(&s->word, &word, fmp_owner_word(id, 0, FMP_OWNER_FREE));
 }
 
 uint32_t
@@ -252,14 +278,14 @@ fmp_owner_count(fmp_arena *a)
     fmp_owner_table *t = fmp_owner_table_of(a);
     uint32_t count = 0, top = fmp_load(&t->top);
     for (uint32_t i = 0; i < top; i++)
-        count += state_of(fmp_load(&t->slots[i].word)) != FMP_OWNER_FREE;
+        count += fmp_owner_state_in(fmp_load(&t->slots[i].word)) != FMP_OWNER_FREE;
     return count;
 }
 
 int
 fmp_owner_holds(fmp_arena *a, uint32_t slot)
 {
-    return state_of(fmp_load(&fmp_owner_table_of(a)->slots[slot].word)) != FMP_OWNER_FREE;
+    return fmp_owner_state_in(fmp_load(&fmp_owner_table_of(a)->slots[slot].word)) != FMP_OWNER_FREE;
 }
 
 int

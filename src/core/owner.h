@@ -6,9 +6,14 @@
  *   id   bits 0..9   slot
  *        bits 10..30 generation of the slot, from 1
  *
+ *   word of a slot: bits 0..2   state
+ *                   bits 3..31  who answers for it: the process's pid, or, before it is LIVE, bits 0..28 of its parent's id
+ *                   bits 32..62 id
+ *
  *   state of a slot   next, and who does it
  *   FREE              RESERVED by a process about to fork, or to make a child in another way
- *   RESERVED          LIVE by the child; GONE by the parent, if the fork failed; PROMISED
+ *   RESERVED          LIVE by the child; by the parent: GONE, if the fork failed, FORKED after it, or PROMISED
+ *   FORKED            LIVE by the child
  *   PROMISED          to a new program or to a child of another process: LIVE by that; GONE by who reserved
  *                     it, or with him
  *   LIVE              LEFT by the process itself when it ends in peace or has moved; GONE by its parent when it reaps
@@ -18,10 +23,15 @@
  * Invariants
  *   O1  A slot leaves LIVE only if its process will never touch the arena again, or has moved to another.
  *   O2  A slot becomes FREE only after all it held was given back.
- *   O3  A RESERVED slot whose child never came is GONE after 10 s (user forks that failed): the child
- *       checks that it is still RESERVED when it takes it.
+ *   O3  A RESERVED slot is its parent's for as long as that lives, since it writes to the child's row (B4): it may be
+ *       stopped for hours in the midst of a fork. One that is FORKED, or whose parent died, and whose child never came, is
+ *       GONE after 10 s (user forks that failed). A child that comes later doesn't get it.
  *   O4  Who asks about a process may read what its slot says of the next one meanwhile. Then he is told for once
  *       that it lives, or buries nobody: the word has another id.
+ *   O5  Who is stopped before a change of a slot, and goes on when it is another's, changes nothing of that: all but the
+ *       two times is in the word, which changes by compare-and-swap. `stamp` is written by a process that is LIVE, so
+ *       that the slot stays its own. `reserved_at` only ends reservations of children that did not come, and one
+ *       that is taken for older than it is makes an outlaw of a child at worst.
  * Lives in: arena, FMP_PLACE_OWNERS. Zero-filled = all FREE. */
 #ifndef FMP_OWNER_H
 #define FMP_OWNER_H
@@ -35,6 +45,7 @@
 enum {
     FMP_OWNER_FREE,
     FMP_OWNER_RESERVED,
+    FMP_OWNER_FORKED,
     FMP_OWNER_PROMISED,
     FMP_OWNER_LIVE,
     FMP_OWNER_LEFT,
@@ -42,11 +53,9 @@ enum {
 };
 
 typedef struct {
-    _Atomic uint64_t word;  /* state in bits 0..31, id in bits 32..63: they change together */
-    _Atomic int32_t pid;    /* written by the owner before LIVE */
-    _Atomic uint32_t parent; /* id of who reserved it, written before PROMISED */
-    _Atomic uint64_t stamp; /* written with pid: fmp_process_stamp */
-    _Atomic fmp_time reserved_at; /* written before RESERVED, by all who try for the slot: never old */
+    _Atomic uint64_t word;
+    _Atomic uint64_t stamp; /* fmp_process_stamp of who is LIVE; 0: not written yet */
+    _Atomic fmp_time reserved_at; /* written before RESERVED, by all who try for the slot, and before FORKED */
 } fmp_owner_slot;
 
 typedef struct {
@@ -62,12 +71,41 @@ fmp_owner_table_of(fmp_arena *a)
     return fmp_arena_place(a, FMP_PLACE_OWNERS);
 }
 
+#define FMP_OWNER_WHO_MASK ((UINT32_C(1) << 29) - 1) /* a pid has 22 bits at most */
+
+static inline uint64_t
+fmp_owner_word(uint32_t id, uint32_t who, uint32_t state)
+{
+    return (uint64_t)id << 32 | (who & FMP_OWNER_WHO_MASK) << 3 | state;
+}
+
+static inline uint32_t
+fmp_owner_state_in(uint64_t word)
+{
+    return (uint32_t)word & 7;
+}
+
+static inline uint32_t
+fmp_owner_who_in(uint64_t word)
+{
+    return (uint32_t)word >> 3;
+}
+
+static inline uint32_t
+fmp_owner_id_in(uint64_t word)
+{
+    return (uint32_t)(word >> 32);
+}
+
 /* Take a slot for this process, which made or attached the arena: sets a->self. -EAGAIN if all
  * slots are taken. */
 int fmp_owner_join(fmp_arena *a);
 
 /* Before a fork: take a slot for the child. Its id is in *id. -EAGAIN if all are taken. */
 int fmp_owner_reserve(fmp_arena *a, uint32_t *id);
+
+/* After it, if this process has reserved the slot: the child has 10 s to come. */
+void fmp_owner_forked(fmp_arena *a, uint32_t id);
 
 /* Keep a reserved slot for as long as this process lives, or buries it. */
 void fmp_owner_promise(fmp_arena *a, uint32_t id);

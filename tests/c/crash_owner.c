@@ -41,6 +41,7 @@ go_on(void)
     CHECK(!fmp_owner_alive(a, step_victim()));
     CHECK_EQ(fmp_owner_reserve(a, &id), 0);
     CHECK(fmp_owner_alive(a, id));
+    fmp_owner_forked(a, id);
     let_reservations_end();
     fmp_owner_survey(a);
     fmp_object_sweep(a);
@@ -80,6 +81,7 @@ act_reserve(void *unused)
         CHECK(id != 0);
     fmp_owner_recycle(a, two);
     CHECK_EQ(fmp_owner_reserve(a, &two), 0); /* the same slot again */
+    fmp_owner_forked(a, two);
 }
 
 /* ---- being born ---------------------------------------------------------------------------------- */
@@ -139,15 +141,18 @@ check_leave(int finished)
 
 static pid_t dead;
 
-/* One who was killed, spinning, and one whose parent never made it; nobody knows. */
+/* One who was killed, spinning, with a promise, and one whose parent never made it; nobody knows. */
 static void
 launch_unburied(void)
 {
-    uint32_t id;
+    uint32_t id, its;
     siginfo_t info;
     dead = check_fork(nothing, NULL, &id);
     atomic_fetch_or(&table()->spinning[0], UINT64_C(1) << FMP_OWNER_SLOT(id));
+    CHECK_EQ(fmp_owner_reserve(a, &its), 0);
+    fmp_store(&table()->slots[FMP_OWNER_SLOT(its)].word, fmp_owner_word(its, id, FMP_OWNER_PROMISED));
     CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+    fmp_owner_forked(a, id);
     table()->slots[FMP_OWNER_SLOT(id)].reserved_at -= 60 * FMP_SECOND;
     CHECK_EQ(waitid(P_PID, (id_t)dead, &info, WEXITED | WNOWAIT), 0);
 }

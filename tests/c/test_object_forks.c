@@ -1,6 +1,8 @@
 /* Children that are forked hold what their parent held. */
 #include "test_object.h"
 
+#include <sys/wait.h>
+
 struct stage {
     _Atomic int now;
     fmp_object *object;
@@ -241,13 +243,83 @@ a_child_without_a_slot(void)
     CHECK_EQ(check_blocks(), 0);
 }
 
+static _Atomic int stops;
+
+static void
+stop(void)
+{
+    if (atomic_exchange(&stops, 0))
+        raise(SIGSTOP);
+}
+
+/* Before the core does: so it comes after the core's part of the preparation, and before the fork itself. */
+__attribute__((constructor)) static void
+stop_before_forks(void)
+{
+    pthread_atfork(stop, NULL, NULL);
+}
+
+static void
+drop_at_once(void *arg)
+{
+    struct stage *s = arg;
+    CHECK(a->self != FMP_OWNER_OUTLAW);
+    CHECK(held_by(a->self, s->object));
+    fmp_object_drop(a, s->object);
+}
+
+static void
+fork_with_a_stop(void *arg)
+{
+    uint32_t id;
+    stops = 1;
+    pid_t pid = check_fork(drop_at_once, arg, &id);
+    CHECK(id != 0);
+    check_join(pid);
+}
+
+static void
+make_old(void)
+{
+    for (uint32_t i = 0; i < FMP_OWNER_SLOTS; i++)
+        fmp_owner_table_of(a)->slots[i].reserved_at -= 3600 * FMP_SECOND;
+}
+
+/* O3: whatever others do meanwhile, it has its child's slot yet when it goes on. */
+static void
+a_process_is_stopped_in_the_middle_of_a_fork(void)
+{
+    a = check_arena();
+    struct stage *s = check_shared(sizeof(*s));
+    int status;
+    uint32_t id;
+    s->object = create(FMP_PLAIN, 100);
+    pid_t pid = check_fork(fork_with_a_stop, s, &id);
+    CHECK_EQ(waitpid(pid, &status, WUNTRACED), pid);
+    CHECK(WIFSTOPPED(status));
+    fmp_object *object = s->object;
+    fmp_object_drop(a, object);
+    make_old();
+    fmp_owner_survey(a);
+    fmp_object_sweep(a);
+    check_join(check_fork(die_at_once, NULL, &id)); /* would have the slot */
+    CHECK_EQ(kill(pid, SIGCONT), 0);
+    check_join(pid);
+    fmp_owner_survey(a);
+    fmp_object_sweep(a);
+    CHECK_EQ(fmp_object_count(a), 0);
+    CHECK_EQ(fmp_owner_count(a), 1);
+    CHECK_EQ(check_blocks(), 0);
+}
+
 static void
 a_full_table_is_surveyed(void)
 {
     a = check_arena();
     uint32_t id;
     while (fmp_owner_reserve(a, &id) == 0)
-        fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].reserved_at -= 60 * FMP_SECOND; /* none ever came */
+        fmp_owner_forked(a, id);
+    make_old(); /* none ever came */
     check_join(check_fork(die_at_once, NULL, &id));
     CHECK(id != 0);
     CHECK_EQ(fmp_owner_count(a), 2);
@@ -256,4 +328,4 @@ a_full_table_is_surveyed(void)
 CHECK_MAIN(TEST(a_child_holds_what_its_parent_held), TEST(what_a_killed_child_held_is_destroyed),
            TEST(what_a_killed_process_held_is_there_until_it_is_swept), TEST(the_last_holder_may_be_dead),
            TEST(grandchildren_hold_as_well), TEST(threads_fork_while_objects_come_and_go),
-           TEST(a_child_without_a_slot), TEST(a_full_table_is_surveyed))
+           TEST(a_child_without_a_slot), TEST(a_process_is_stopped_in_the_middle_of_a_fork), TEST(a_full_table_is_surveyed))

@@ -8,13 +8,19 @@ static fmp_arena *a;
 static uint32_t
 state_of(uint32_t id)
 {
-    return (uint32_t)fmp_load(&fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].word);
+    return fmp_owner_state_in(fmp_load(&fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].word));
+}
+
+static uint32_t
+who_answers_for(uint32_t id)
+{
+    return fmp_owner_who_in(fmp_load(&fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].word));
 }
 
 static uint32_t
 id_in(uint32_t slot)
 {
-    return (uint32_t)(fmp_load(&fmp_owner_table_of(a)->slots[slot].word) >> 32);
+    return fmp_owner_id_in(fmp_load(&fmp_owner_table_of(a)->slots[slot].word));
 }
 
 static void
@@ -38,7 +44,7 @@ a_slot_goes_its_way(void)
     CHECK_EQ(fmp_owner_reserve(a, &id), 0);
     uint32_t slot = FMP_OWNER_SLOT(id);
     CHECK_EQ(state_of(id), FMP_OWNER_RESERVED);
-    CHECK_EQ(fmp_owner_table_of(a)->slots[slot].parent, a->self);
+    CHECK_EQ(who_answers_for(id), a->self);
     CHECK(fmp_owner_holds(a, slot));
     CHECK(fmp_owner_alive(a, id));
     CHECK_EQ(fmp_owner_next_gone(a, &at, &killed), 0);
@@ -104,7 +110,7 @@ after_the_last_generation_comes_the_first(void)
 {
     a = check_arena();
     uint32_t id, slot = FMP_OWNER_SLOT(a->self) + 1, most = ((UINT32_C(1) << 21) - 1) * FMP_OWNER_SLOTS + slot;
-    atomic_store(&fmp_owner_table_of(a)->slots[slot].word, (uint64_t)most << 32 | FMP_OWNER_FREE);
+    atomic_store(&fmp_owner_table_of(a)->slots[slot].word, fmp_owner_word(most, 0, FMP_OWNER_FREE));
     CHECK_EQ(fmp_owner_reserve(a, &id), 0);
     CHECK_EQ(id, FMP_OWNER_SLOTS + slot);
 }
@@ -161,7 +167,7 @@ a_killed_child_is_found_dead(void)
     CHECK_EQ(fmp_load(shared), id);
     CHECK(id != a->self);
     CHECK_EQ(state_of(id), FMP_OWNER_LIVE);
-    CHECK_EQ(fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].pid, pid);
+    CHECK_EQ(who_answers_for(id), pid);
     CHECK(fmp_owner_alive(a, id));
 
     CHECK_EQ(kill(pid, SIGKILL), 0);
@@ -186,10 +192,15 @@ a_process_with_anothers_pid_is_another(void)
     CHECK_EQ(fmp_owner_reserve(a, &id), 0);
     fmp_owner_slot *s = &fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)];
     s->stamp = 1;
-    fmp_store(&s->pid, getppid());
-    atomic_store(&s->word, (uint64_t)id << 32 | FMP_OWNER_LIVE);
+    atomic_store(&s->word, fmp_owner_word(id, (uint32_t)getppid(), FMP_OWNER_LIVE));
     CHECK(!fmp_owner_alive(a, id));
     CHECK_EQ(state_of(id), FMP_OWNER_GONE);
+}
+
+static void
+make_old(uint32_t id)
+{
+    fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].reserved_at -= 3600 * FMP_SECOND;
 }
 
 static void
@@ -198,10 +209,16 @@ a_reservation_ends(void)
     a = check_arena();
     uint32_t id;
     CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+    make_old(id);
     fmp_owner_survey(a);
-    CHECK_EQ(state_of(id), FMP_OWNER_RESERVED);
-    fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].reserved_at -= 11 * FMP_SECOND;
+    CHECK_EQ(state_of(id), FMP_OWNER_RESERVED); /* its parent may be in the middle of its fork yet */
+    fmp_owner_forked(a, id);
     fmp_owner_survey(a);
+    CHECK_EQ(state_of(id), FMP_OWNER_FORKED); /* from now on */
+    make_old(id);
+    fmp_owner_survey(a);
+    CHECK_EQ(state_of(id), FMP_OWNER_GONE);
+    fmp_owner_forked(a, id); /* too late */
     CHECK_EQ(state_of(id), FMP_OWNER_GONE);
     fmp_owner_recycle(a, id);
 
@@ -209,10 +226,44 @@ a_reservation_ends(void)
     uint32_t next;
     CHECK_EQ(fmp_owner_reserve(a, &next), 0);
     CHECK_EQ(FMP_OWNER_SLOT(next), FMP_OWNER_SLOT(id));
-    fmp_owner_slot *s = &fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(next)];
-    fmp_store(&s->pid, 77);
+    uint64_t word = fmp_load(&fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(next)].word);
     CHECK_EQ(fmp_owner_adopt(a, id), FMP_NOT_OWNER);
-    CHECK_EQ(s->pid, 77);
+    fmp_owner_forked(a, id);
+    fmp_owner_promise(a, id);
+    CHECK_EQ(fmp_load(&fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(next)].word), word);
+}
+
+/* A reservation of a parent that died ends with the time that the child has. */
+static void
+a_reservation_outlives_its_parent_for_a_while(void)
+{
+    a = check_arena();
+    uint32_t id, parent;
+    CHECK_EQ(fmp_owner_reserve(a, &parent), 0);
+    CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+    fmp_store(&fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].word, fmp_owner_word(id, parent, FMP_OWNER_RESERVED));
+    CHECK(fmp_owner_bury(a, parent));
+    fmp_owner_survey(a);
+    CHECK_EQ(state_of(id), FMP_OWNER_RESERVED);
+    make_old(id);
+    fmp_owner_survey(a);
+    CHECK_EQ(state_of(id), FMP_OWNER_GONE);
+}
+
+/* Until a process has written its stamp, its pid alone says that it lives. */
+static void
+who_has_just_come_lives(void)
+{
+    a = check_arena();
+    uint32_t id;
+    CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+    fmp_store(&fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].word, fmp_owner_word(id, (uint32_t)getppid(), FMP_OWNER_LIVE));
+    fmp_owner_survey(a);
+    CHECK_EQ(state_of(id), FMP_OWNER_LIVE);
+    CHECK(fmp_owner_bury(a, id));
+    fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].stamp = 77;
+    fmp_owner_recycle(a, id);
+    CHECK_EQ(fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].stamp, 0);
 }
 
 static void
@@ -226,12 +277,12 @@ a_promise_is_kept(void)
     CHECK_EQ(state_of(id), FMP_OWNER_PROMISED);
     CHECK(fmp_owner_holds(a, FMP_OWNER_SLOT(id)));
     CHECK(fmp_owner_alive(a, id));
-    fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].reserved_at -= 3600 * FMP_SECOND;
+    make_old(id);
     fmp_owner_survey(a);
     CHECK_EQ(state_of(id), FMP_OWNER_PROMISED); /* O3 is for reservations */
 
     CHECK_EQ(fmp_owner_reserve(a, &parent), 0); /* it ends with who made it */
-    fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].parent = parent;
+    fmp_store(&fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].word, fmp_owner_word(id, parent, FMP_OWNER_PROMISED));
     CHECK(fmp_owner_bury(a, parent));
     fmp_owner_survey(a);
     CHECK_EQ(state_of(id), FMP_OWNER_GONE);
@@ -253,7 +304,7 @@ who_was_promised_a_slot_takes_it(void)
     CHECK_EQ(fmp_owner_adopt(a, id), 0);
     CHECK_EQ(a->self, id);
     CHECK_EQ(state_of(id), FMP_OWNER_LIVE);
-    CHECK_EQ(fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].pid, getpid());
+    CHECK_EQ(who_answers_for(id), getpid());
     CHECK_EQ(fmp_owner_adopt(a, id), FMP_NOT_OWNER); /* once */
     fmp_owner_promise(a, id);
     CHECK_EQ(state_of(id), FMP_OWNER_LIVE);
@@ -360,5 +411,5 @@ CHECK_MAIN(TEST(the_first_process_lives), TEST(a_slot_goes_its_way), TEST(who_le
            TEST(no_id_is_given_twice), TEST(after_the_last_generation_comes_the_first),
            TEST(the_table_may_be_full), TEST(outlaws_are_never_dead), TEST(a_killed_child_is_found_dead),
            TEST(a_process_with_anothers_pid_is_another), TEST(a_reservation_ends),
-           TEST(a_promise_is_kept), TEST(who_was_promised_a_slot_takes_it),
+           TEST(a_reservation_outlives_its_parent_for_a_while), TEST(who_has_just_come_lives), TEST(a_promise_is_kept), TEST(who_was_promised_a_slot_takes_it),
            TEST(a_new_reservation_is_never_found_old), TEST(promises_are_surveyed), TEST(spinners_are_counted))
