@@ -164,3 +164,72 @@ def test_large_tasks_and_results_of_a_classic_pool(classic):
     data = bytes(1 << 20)
     assert classic.map(len, [data] * 8, 1) == [1 << 20] * 8
     assert [len(x) for x in classic.map(bytes, [1 << 20] * 8, 1)] == [1 << 20] * 8
+
+
+# ---- the pools' own threads --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own():
+    """Threads that the test's pools have started and that live."""
+    before = set(threading.enumerate())
+    return lambda: [thread for thread in threading.enumerate() if thread not in before]
+
+
+@pytest.mark.parametrize("verb", ["close", "terminate"])
+def test_no_thread_outlives_join(own, verb):
+    for _ in range(20):
+        pool = ThreadPool(3)
+        pool.map(square, range(10), 1)
+        list(pool.imap(square, iter(range(10))))
+        getattr(pool, verb)()
+        pool.join()
+        assert not own()
+
+
+def test_workers_that_are_done_soon_are_joined(own):
+    gate = threading.Event()
+    begun = threading.Barrier(4)
+
+    def work(_):
+        begun.wait(DEADLINE)
+        gate.wait(DEADLINE)
+
+    pool = ThreadPool(3)
+    result = pool.map_async(work, range(100), 1)
+    begun.wait(DEADLINE)
+    pool.terminate()
+    gate.set()
+    pool.join()
+    wait_until(lambda: not own())
+    assert result.ready()
+
+
+def test_tasks_and_initializers_keep_join_waiting_only_for_a_moment(own):
+    gate = threading.Event()
+    begun = threading.Barrier(2)
+
+    def wait():
+        begun.wait(DEADLINE)
+        gate.wait()
+
+    for initializer in (wait, None):
+        pool = ThreadPool(1, initializer)
+        pool.apply_async(wait)
+        begun.wait(DEADLINE)
+        pool.terminate()
+        pool.join()
+        assert len(own()) == 1
+        gate.set()
+        wait_until(lambda: not own())
+        gate.clear()
+
+
+@pytest.mark.parametrize("verb", ["close", "terminate"])
+@pytest.mark.start_methods("fork")
+def test_the_receiver_of_a_classic_pool_ends_with_it(own, ctx, verb):
+    pool = ClassicPool(2, context=ctx)
+    assert pool.map(square, range(10), 1) == [x * x for x in range(10)]
+    getattr(pool, verb)()
+    pool.join()
+    assert not own()

@@ -57,6 +57,7 @@ class ClassicBoard(LocalBoard):
                 receiver = threading.Thread(target=self._receive, name="PoolReceiver", daemon=True)
                 receiver.start()
                 self._receiver = receiver
+                self._desk.threads.add(receiver)
 
     def _receive(self) -> None:
         while not self._ended and self._can(wait, [self._outqueue._reader, self._stop]):
@@ -94,6 +95,7 @@ class ClassicBoard(LocalBoard):
         with self._sending:
             for _ in range(self._count_workers()):
                 self._inqueue.put(None)
+        self.end()  # there are no more results
 
     def end(self) -> None:
         if not self._ended:

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import threading
 import time
+import weakref
 
 from .._threads import insist
 from ..reduction import UNPICKLABLE
@@ -79,6 +80,7 @@ class _Desk:
         self.failure: Item | None = None
         self.joining = False
         self._feeds: dict[_Job, Callable[[], object] | None] = {}  # None: its thread runs
+        self.threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # all but the supervisor
         self._followers: dict[_Waiter, None] = {}
         self._due: dict[ApplyResult, None] = {}
         board.watch(self, self._is_locked_here, ApplyResult)
@@ -374,6 +376,7 @@ class _Desk:
             with self.lock:
                 if self.failure is None:
                     feeder.start()
+                    self.threads.add(feeder)
                     return
         except Exception as e:  # there are too many threads, or there is no memory
             insist(self._fail_job, job, e)
@@ -393,6 +396,13 @@ class _Desk:
         with self.lock:
             job._fail((RAISED_HERE, reason))
             self.changed()
+
+    def join_threads(self, seconds: float) -> None:
+        """They end with the pool, but for what they do for the user: that may take longer than we wait."""
+        until = time.monotonic() + seconds
+        for thread in list(self.threads):
+            if thread.is_alive() and thread is not threading.current_thread():
+                thread.join(_left(until))
 
     def is_fed(self) -> bool:
         return bool(self._feeds)

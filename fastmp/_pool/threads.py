@@ -2,7 +2,8 @@
 
 It is Pool with another board and other workers. The board keeps tasks and results in queues of this process,
 so nothing is pickled and exceptions arrive as they were raised. A thread cannot be ended from outside:
-terminate() leaves those alone that are in the middle of a task, and they end with it.
+terminate() leaves those alone that are in the middle of a task, and they end with it. join() waits for all
+others, and gives these a moment. They are the only threads that may be there after it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class ThreadBoard(LocalBoard):
     def __init__(self) -> None:
         super().__init__()
         self._tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._running = threading.local()
+        self._running: dict[int, int] = {}  # by thread: the task that it has, or 0 for the initializer
 
     def _send(self, number: int, task: object) -> None:
         self._tasks.put((number, task))
@@ -45,72 +46,89 @@ class ThreadBoard(LocalBoard):
         super().end()
         self.close()
 
+    def runs_in(self, thread: int | None) -> bool:
+        """Whether the thread runs what is the user's. Once the board has ended it begins nothing any more."""
+        return thread in self._running
+
     # -- a worker's side
 
     def sit(self) -> None:
-        """There are no seats."""
+        del self._running[threading.get_ident()]
 
     def take(self) -> Any:
         got: Any = _LEAVE if self._ended else self._tasks.get()
-        if got is _LEAVE or self._ended:
+        if got is _LEAVE or not self._begin(got[0]):
             self._tasks.put(_LEAVE)  # for the next one
             return None
-        self._running.number, task = got
-        return task
+        return got[1]
+
+    def _begin(self, number: int) -> bool:
+        me = threading.get_ident()
+        self._running[me] = number
+        if not self._ended:  # after that was said, for runs_in()
+            return True
+        del self._running[me]
+        return False
 
     def report(self, kind: int, obj: object, /) -> None:
-        self._arrive(self._running.number, kind, obj)
-        self._running.number = 0
+        me = threading.get_ident()
+        self._arrive(self._running[me], kind, obj)
+        del self._running[me]
 
     def work(self, target: Callable[..., object], *args: Any) -> None:
         """Be a worker. One that could not even report, as a process would die, is followed by another."""
-        self._running.number = 0
-        while not self._can(target, *args):
+        while self._begin(0) and not self._can(target, *args):
             pass
 
     def _can(self, target: Callable[..., object], *args: Any) -> bool:
+        me = threading.get_ident()
         try:
             target(*args)
         except BaseException as e:
-            if self._running.number:
-                insist(self.report, RAISED_HERE, e)
+            if number := self._running.get(me):
+                insist(self._arrive, number, RAISED_HERE, e)
             return False
+        finally:
+            self._running.pop(me, None)
         return True
 
 
 class ThreadWorker:
     """What a worker process is to its pool, done by a thread."""
 
-    def __init__(self, target: Callable[..., object], args: tuple[Any, ...]) -> None:
-        self._thread = threading.Thread(target=target, args=args, daemon=True)
+    def __init__(self, board: ThreadBoard, target: Callable[..., object], args: tuple[Any, ...]) -> None:
+        self.thread = threading.Thread(target=board.work, args=(target, *args), daemon=True)
+        self._board = board
         self._given_up = False
         self.daemon = True
 
     @property
     def name(self) -> str:
-        return self._thread.name
+        return self.thread.name
 
     @name.setter
     def name(self, name: str) -> None:
-        self._thread.name = name
+        self.thread.name = name
 
     @property
     def pid(self) -> int | None:
-        return None if self._thread.ident is None else os.getpid()
+        return None if self.thread.ident is None else os.getpid()
 
     @property
     def exitcode(self) -> int | None:
-        return 0 if self._thread.ident is not None and not self.is_alive() else None
+        return 0 if self.thread.ident is not None and not self.is_alive() else None
 
     def start(self) -> None:
-        self._thread.start()
+        self.thread.start()
 
     def is_alive(self) -> bool:
-        return self._thread.is_alive()
+        return self.thread.is_alive()
 
     def join(self, timeout: float | None = None) -> None:
-        if not self._given_up:
-            self._thread.join(timeout)
+        if self._given_up and self._board.runs_in(self.thread.ident):
+            return
+        if self.thread is not threading.current_thread():  # in which a dropped pool may end
+            self.thread.join(timeout)
 
     def terminate(self) -> None:
         self._given_up = True
@@ -126,7 +144,7 @@ class ThreadPool(Pool):
     @staticmethod
     def Process(ctx: Any, target: Callable[..., object], args: tuple[Any, ...]) -> Any:
         _, board, *_ = args
-        return ThreadWorker(board.work, (target, *args))
+        return ThreadWorker(board, target, args)
 
     def __init__(
         self,
@@ -135,6 +153,11 @@ class ThreadPool(Pool):
         initargs: Iterable[Any] = (),
     ) -> None:
         super().__init__(processes, initializer, initargs)
+
+    def _make_worker(self, mask: set[int]) -> Any:
+        w: Any = super()._make_worker(mask)
+        self._desk.threads.add(w.thread)
+        return w
 
     def _setup_queues(self) -> None:
         self._inqueue = self._outqueue = ThreadBoard()
