@@ -1,5 +1,6 @@
 /* cond_type.c: Condition. It waits with the lock that it was given (or an RLock of its own) let go, and
- * has it again, to the same depth, when wait() returns or raises. */
+ * has it again, to the same depth, when wait() returns or raises; but a signal handler that raises while it waits
+ * for that, after another one has ended the wait, is obeyed at once: no lock may keep Ctrl-C out for ever. */
 #include "binding/lock_type.h"
 #include "core/cond.h"
 
