@@ -17,6 +17,8 @@ import os
 import termios
 import time
 
+__all__ = ["await_echo"]
+
 _STREAMS = 1, 2
 _PATIENCE = 0.5  # seconds, for other children may go on to write
 _TURN = 0.0005  # seconds in which the thread gets on

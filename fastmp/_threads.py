@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+__all__ = ["insist", "pause", "report"]
+
 RETRY_SECONDS = 0.05  # after what failed for want of memory, descriptors or threads
 
 
