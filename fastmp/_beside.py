@@ -13,7 +13,7 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["after_fork", "finish", "set_spawning_popen", "take_over"]
+__all__ = ["after_fork", "finish", "get_spawning", "take_over"]
 
 _STANDARD = "multiprocessing"
 UTIL = f"{_STANDARD}.util"  # without this module there is nothing to be done or dropped in a child
@@ -27,11 +27,10 @@ def _loaded(name: str) -> Any:
     return module if module is not None and module.__name__.startswith(_STANDARD) else None
 
 
-def set_spawning_popen(popen: Any) -> None:
-    """This thread pickles for a process that is spawned with this launcher, or no more."""
-    context = _loaded("context")
-    if context is not None:
-        context.set_spawning_popen(popen)
+def get_spawning() -> Any:
+    """Where its objects look for the launcher (`spawning_popen`) that a thread pickles for; None if it is not
+    loaded."""
+    return getattr(_loaded("context"), "_tls", None)
 
 
 def after_fork() -> None:

@@ -40,7 +40,7 @@ from .connection import wait as wait_for
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, NoReturn
 
 __all__ = ["main", "set_standby"]
@@ -74,7 +74,7 @@ class Ahead:
                 code = f"from {__name__} import main; main{(os.getpid(), *passed)}"
                 if self.child.passed >= 0:
                     passed.append(self.child.passed)
-                self.child.born(_execute(code, passed))
+                _execute(code, passed, self.child.born)
         except BaseException:
             self._sock.close()
             raise
@@ -191,11 +191,12 @@ def _blocked() -> list[int]:
     return [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
 
 
-def _execute(code: str, fds: Iterable[int]) -> int:
-    """Run a process ahead; its pid. Ctrl-C is not for it while it waits."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+def _execute(code: str, fds: Iterable[int], born: Callable[[int], object]) -> None:
+    """Run a process ahead; `born` is told its pid. Ctrl-C is not for it while it waits."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
-        return spawn.execute(code, fds)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        spawn.execute(code, fds, born)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 

@@ -53,6 +53,7 @@ from _operator import _compare_digest as compare_digest
 from _thread import RLock  # threading.py has to do something in each child
 
 from . import _core, _newborn, context, process, reduction, spawn
+from ._at_once import at_once
 from ._launch import fork
 from ._launch.fork import live
 from .connection import Connection, _same_user, arbitrary_address
@@ -133,21 +134,19 @@ class ForkServer:
         with self._lock:
             self._is_alive(DYING_MS)
 
-    def connect_to_new_process(
-        self, fds: Sequence[int], owner: int = 0, ticket: Any = None
-    ) -> tuple[int, int, Line]:
-        """Have the running server fork a child: its pid, its sentinel, and the line to tell it to begin.
+    def connect_to_new_process(self, fds: Sequence[int], child: _core.Child, ticket: Any) -> Line:
+        """Have the running server fork an expected child: the line to tell it to begin.
 
-        It takes the place `owner` in the arena, finds its arguments by the ticket, blocks the signals that
-        this thread does, as any child, and gets the descriptors, the first of which is its parent's sentinel.
-        OSError or EOFError if the server is not there any more.
+        It finds its arguments by the ticket, blocks the signals that this thread does, as any child, and gets
+        the descriptors, the first of which is its parent's sentinel. OSError or EOFError if the server is not
+        there any more.
         """
         if len(fds) > MOST_FDS:
             raise ValueError("too many fds")
         blocked = list(_signal.pthread_sigmask(_signal.SIG_BLOCK, []))
-        with self._ask((owner, ticket, len(fds), blocked), fds) as sock:
-            pid, sentinel = _receive_birth(sock)
-            return pid, sentinel, Line(sock.detach())
+        with self._ask((child.owner, ticket, len(fds), blocked), fds) as sock:
+            _receive_birth(sock, child)
+            return Line(sock)
 
     def set_standby(self, count: int, wait: bool) -> None:
         """Have the server keep so many children forked ahead, and servers started later as well. With `wait`,
@@ -194,20 +193,25 @@ class ForkServer:
 
     def _start(self) -> None:
         self._forkserver_authkey = os.urandom(KEY_BYTES)
+        ends: list[int] = []  # of pipes
+        closing = map(os.close, ends)
         with contextlib.ExitStack() as stack:
+            stack.callback(list, closing)
             listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
             listener.bind(arbitrary_address("AF_UNIX"))
             listener.listen(BACKLOG)
             self._forkserver_address = listener.getsockname()
-            alive, self._forkserver_alive_fd = os.pipe()
-            stack.callback(os.close, alive)
+            at_once(ends.extend, os.pipe)
+            alive, self._forkserver_alive_fd = ends
+            del ends[1]
             settings = stack.enter_context(spawn.in_memory(self._settings()))
-            failure, report = (stack.enter_context(file) for file in _pipe())
-            passed = (listener.fileno(), alive, _core.arena_fd(), settings.fileno(), report.fileno())
-            self._forkserver_pid = _execute(passed)
-            report.close()
+            at_once(ends.extend, os.pipe)
+            _, failure, report = ends
+            passed = (listener.fileno(), alive, _core.arena_fd(), settings.fileno(), report)
+            _execute(passed, functools.partial(setattr, self, "_forkserver_pid"))
+            at_once(os.close, ends.pop)
             if self._preload_on_error == "fail":
-                _raise_reported(failure.read())
+                _raise_reported(failure)
 
     def _settings(self) -> tuple[Any, ...]:
         data = spawn.get_shared_preparation()
@@ -254,8 +258,8 @@ class ForkServer:
 class Line:
     """The connection by which a child came to life: it is told to begin, the server tells its exit code."""
 
-    def __init__(self, fd: int) -> None:
-        self._connection = Connection(fd)
+    def __init__(self, sock: socket.socket) -> None:
+        self._connection: Connection = at_once(Connection, socket.SocketType.detach, sock)
 
     def begin(self) -> None:
         """Tell the child to begin. If it is dead already its exit code will say so."""
@@ -325,38 +329,44 @@ def _await_reply(sock: socket.socket, alive_fd: int) -> None:
         raise EOFError("the fork server ended before it replied")
 
 
-def _receive_birth(sock: socket.socket) -> tuple[int, int]:
-    reply, sentinels = reduction.receive(sock, _number.size, 1)
-    if not reply:
-        raise EOFError("the fork server did not fork")
-    (pid,) = _number.unpack(reply)
-    if pid < 0:
-        raise OSError(-pid, os.strerror(-pid))
-    if not sentinels:
-        raise OSError("no descriptor is left for the child's sentinel")
-    return pid, sentinels[0]
+def _receive_birth(sock: socket.socket, child: _core.Child) -> None:
+    packets: list[tuple[Any, ...]] = []
+    try:
+        room = reduction.room_for(1)
+        at_once(packets.append, sock.recvmsg, _number.size, room, socket.MSG_CMSG_CLOEXEC)
+        reply, sentinels = reduction.unpack(packets[0])
+        if not reply:
+            raise EOFError("the fork server did not fork")
+        (pid,) = _number.unpack(reply)
+        if pid < 0:
+            raise OSError(-pid, os.strerror(-pid))
+        if not sentinels:
+            raise OSError("no descriptor is left for the child's sentinel")
+        child.born(pid, sentinels[0])
+    except BaseException:
+        for fd in reduction.unpack(packets[0])[1] if packets and not child.pid else ():
+            os.close(fd)
+        raise
 
 
 def _prove(key: bytes, *parts: bytes) -> bytes:
     return blake2b(b"".join(parts), key=key, digest_size=PROOF_BYTES).digest()
 
 
-def _pipe() -> tuple[BinaryIO, BinaryIO]:
-    reader, writer = os.pipe()
-    return open(reader, "rb"), open(writer, "wb")
-
-
-def _execute(fds: Sequence[int]) -> int:
-    """Start the server, which inherits these descriptors; its pid."""
+def _execute(fds: Sequence[int], born: Callable[[int], object]) -> None:
+    """Start the server, which inherits these descriptors; `born` is told its pid."""
     # Blocked until the server has preloaded and ignores it; what it preloads may set a handler for children.
-    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
     try:
-        return spawn.execute(f"from {__name__} import main; main{tuple(fds)}", fds)
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
+        spawn.execute(f"from {__name__} import main; main{tuple(fds)}", fds, born)
     finally:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
 
-def _raise_reported(report: bytes) -> None:
+def _raise_reported(fd: int) -> None:
+    with open(fd, "rb", closefd=False) as file:
+        report = file.read()
     if report:
         raise _pickle.loads(report)
 

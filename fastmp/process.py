@@ -141,10 +141,13 @@ class BaseProcess:
             "daemonic processes are not allowed to have children"
         )
         _cleanup()
-        self._popen = self._Popen(self)
-        # They have done their duty in the child; here they might refer back to this object.
-        del self._target, self._args, self._kwargs
-        _children.add(self)
+        try:
+            self._popen = self._Popen(self)
+        finally:
+            if self._popen is not None:  # also if a signal handler raised once it was there
+                # They have done their duty in the child; here they might refer back to this object.
+                del self._target, self._args, self._kwargs
+                _children.add(self)
 
     def interrupt(self) -> None:
         """Interrupt the process as Ctrl-C does: SIGINT."""

@@ -215,9 +215,18 @@ def recvfds(sock: socket.socket, size: int) -> list[int]:
 
 def receive(sock: socket.socket, size: int, most_fds: int) -> tuple[bytes, list[int]]:
     """Bytes and the descriptors that come with them, which are not inherited by programs executed later."""
+    return unpack(sock.recvmsg(size, room_for(most_fds), socket.MSG_CMSG_CLOEXEC))
+
+
+def room_for(count: int) -> int:
+    """What so many descriptors take in a packet."""
+    return socket.CMSG_SPACE(count * array.array("i").itemsize)
+
+
+def unpack(packet: tuple[Any, ...]) -> tuple[bytes, list[int]]:
+    """Bytes and descriptors of what recvmsg() received."""
     fds = array.array("i")
-    room = socket.CMSG_SPACE(most_fds * fds.itemsize)
-    data, messages, _, _ = sock.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
+    data, messages, _, _ = packet
     for level, kind, content in messages:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])

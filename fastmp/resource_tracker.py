@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import binascii
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -41,6 +42,7 @@ from collections import deque
 import fastmp
 
 from . import _core, reduction
+from ._at_once import at_once
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -144,27 +146,38 @@ class ResourceTracker:
         )
 
     def _launch(self) -> None:
-        reader, writer = os.pipe()
+        ends: list[int] = []
+        closing = map(os.close, ends)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            at_once(ends.extend, os.pipe)
+            # Blocked until the tracker ignores them: a Ctrl-C in between would kill it.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            self._execute(ends[0])
+            self._fd = ends[1]
+            del ends[1]
+        except BaseException:
+            if self._pid is not None:
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
+                self._pid = None
+            raise
+        finally:
+            list(closing)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _execute(self, reader: int) -> None:
         inherited = [reader]
         with contextlib.suppress(AttributeError, OSError, ValueError):
             inherited.append(sys.stderr.fileno())
         executable = fastmp.spawn.get_executable() or sys.executable
         command = f"import sys; sys.path.append({_FOLDER!r}); from {__name__} import main; main({reader})"
-        # Blocked until the tracker ignores them: a Ctrl-C in between would kill it.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        try:
-            self._pid = fastmp.util.spawnv_passfds(
-                executable,
-                [executable, *fastmp.util._args_from_interpreter_flags(), "-c", command],
-                inherited,
-            )
-        except BaseException:
-            os.close(writer)
-            raise
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            os.close(reader)
-        self._fd = writer
+        fastmp.util._spawn(
+            executable,
+            [executable, *fastmp.util._args_from_interpreter_flags(), "-c", command],
+            inherited,
+            functools.partial(setattr, self, "_pid"),
+        )
 
     def _stop(self, *, wait_timeout: float | None = None) -> None:
         """Let go of the tracker and wait for its end, which comes when all others have let go, too."""

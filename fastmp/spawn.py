@@ -16,7 +16,6 @@ needs of it comes by value (_by_value.py).
 from __future__ import annotations
 
 import _pickle  # pickle.py is slow to import
-import contextlib
 import importlib
 import os
 import site
@@ -24,7 +23,7 @@ import sys
 
 import fastmp
 
-from . import _beside, _core, _install, _logging, process
+from . import _beside, _core, _install, _logging, _spawning, process
 from ._newborn import FLAG, LENGTH_BYTES, SERVERS, SHARED, is_package_main, spawn_main
 from ._newborn import _fixup_main_from_name as _fixup_main_from_name
 from ._newborn import _fixup_main_from_path as _fixup_main_from_path
@@ -33,11 +32,10 @@ from ._newborn import import_main_path as import_main_path
 from ._newborn import is_forking as is_forking
 from ._newborn import old_main_modules as old_main_modules
 from ._newborn import prepare as prepare
-from ._spawning import set_spawning_popen
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any, BinaryIO
 
     from .process import BaseProcess
@@ -83,14 +81,15 @@ def get_command_line(**kwds: Any) -> list[str | bytes]:
     return command(f"from {spawn_main.__module__} import spawn_main; spawn_main({arguments})")
 
 
-def execute(code: str, fds: Iterable[int]) -> int:
-    """Run code in a new interpreter, which inherits these descriptors and no others; its pid."""
-    return run(command(code), fds)
+def execute(code: str, fds: Iterable[int], born: Callable[[int], object]) -> None:
+    """Run code in a new interpreter, which inherits these descriptors and no others. `born`, in C, is told
+    its pid before a signal handler can raise."""
+    run(command(code), fds, born)
 
 
-def run(command: Sequence[str | bytes], fds: Iterable[int]) -> int:
-    """Start a program, which inherits these descriptors and no others; its pid."""
-    return fastmp.util.spawnv_passfds(get_executable() or sys.executable, command, fds)
+def run(command: Sequence[str | bytes], fds: Iterable[int], born: Callable[[int], object]) -> None:
+    """Start a program in the same way."""
+    fastmp.util._spawn(get_executable() or sys.executable, command, fds, born)
 
 
 def command(code: str) -> list[str | bytes]:
@@ -194,33 +193,40 @@ def _check_not_importing_main() -> None:
 _NOBODY = object()  # nothing is opened or held for a child that may never ask for it
 
 
-@contextlib.contextmanager
-def _pickling_for(popen: Any) -> Iterator[None]:
-    set_spawning_popen(popen)
-    _beside.set_spawning_popen(popen)
+def _pickle_for(popen: Any, pickle: Callable[..., Any], *args: Any) -> Any:
+    """Call a function that pickles for the process which `popen` starts."""
+    ours = _spawning._tls
+    theirs = _beside.get_spawning() or ours
     try:
-        yield
+        ours.spawning_popen = theirs.spawning_popen = popen
+        return pickle(*args)
     finally:
-        set_spawning_popen(None)
-        _beside.set_spawning_popen(None)
+        ours.spawning_popen = theirs.spawning_popen = None  # by no call: at that a handler might raise
 
 
 def pack(popen: Any, process_obj: BaseProcess) -> _core.Block:
     """All that the process which `popen` starts needs, pickled into the block that it gets."""
+    library = {} if main_is_found() else _pickle_for(_NOBODY, fastmp._by_value.make_library)
+    block: _core.Block = _pickle_for(popen, _pack, process_obj, library)
+    return block
+
+
+def _pack(process_obj: BaseProcess, library: dict[str, Any]) -> _core.Block:
     dumps = fastmp.reduction.dumps_for_child
-    with _pickling_for(_NOBODY):
-        library = {} if main_is_found() else fastmp._by_value.make_library()
-    with _pickling_for(popen):
-        data = get_preparation_data(process_obj._name) | _servers() | {"library": library}
-        return _in_block(dumps(data), dumps(process_obj))
+    data = get_preparation_data(process_obj._name) | _servers() | {"library": library}
+    return _in_block(dumps(data), dumps(process_obj))
 
 
 def pack_example(process_obj: BaseProcess) -> _core.Block:
     """The same for a child that is told nothing but what it finds, whoever it will be."""
+    block: _core.Block = _pickle_for(_NOBODY, _pack_examples, process_obj)
+    return block
+
+
+def _pack_examples(process_obj: BaseProcess) -> _core.Block:
     dumps = fastmp.reduction.dumps
-    with _pickling_for(_NOBODY):
-        every = get_preparation_data(process.current_process().name)
-        return _in_block(dumps({key: every[key] for key in EXAMPLES}), dumps(process_obj))
+    every = get_preparation_data(process.current_process().name)
+    return _in_block(dumps({key: every[key] for key in EXAMPLES}), dumps(process_obj))
 
 
 def _in_block(data: bytes, process_obj: bytes) -> _core.Block:

@@ -18,6 +18,7 @@ from subprocess import _args_from_interpreter_flags as _args_from_interpreter_fl
 from typing import Any
 
 from . import _finalize, _logging, process
+from ._at_once import at_once
 from ._finalize import Finalize, register_after_fork
 from ._finalize import _afterfork_registry as _afterfork_registry
 from ._finalize import _finalizer_registry as _finalizer_registry
@@ -198,9 +199,25 @@ def close_all_fds_except(fds: Iterable[int]) -> None:
 
 def spawnv_passfds(path: str | bytes, args: Sequence[str | bytes], passfds: Iterable[int]) -> int:
     """Run a program that inherits these descriptors and no others; returns its pid."""
-    errpipe_read, errpipe_write = os.pipe()
+    pids: list[int] = []
+    _spawn(path, args, passfds, pids.append)
+    return pids[0]
+
+
+def _spawn(
+    path: str | bytes,
+    args: Sequence[str | bytes],
+    passfds: Iterable[int],
+    born: Callable[[int], object],
+) -> None:
+    """The same, but the pid goes to a function, in C, before a signal handler can raise."""
+    pipe: list[int] = []
+    closing = map(os.close, pipe)
     try:
-        return _fork_exec(
+        at_once(pipe.extend, os.pipe)
+        at_once(
+            born,
+            _fork_exec,
             [os.fsencode(arg) for arg in args],
             [os.fsencode(path)],
             True,  # close the other descriptors
@@ -208,8 +225,7 @@ def spawnv_passfds(path: str | bytes, args: Sequence[str | bytes], passfds: Iter
             None,  # working directory
             None,  # environment
             *(-1, -1, -1, -1, -1, -1),  # no redirection of standard streams
-            errpipe_read,
-            errpipe_write,
+            *pipe,
             False,  # leave signals as they are
             False,  # no new session
             -1,  # no new process group
@@ -217,7 +233,7 @@ def spawnv_passfds(path: str | bytes, args: Sequence[str | bytes], passfds: Iter
             *_VFORK,
         )
     finally:
-        close_fds(errpipe_read, errpipe_write)
+        list(closing)
 
 
 _fork_exec: Callable[..., int] = _posixsubprocess.fork_exec

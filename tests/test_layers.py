@@ -70,7 +70,7 @@ def test_imports_stand_at_the_top(path):
             assert not inner, f"{path}:{inner}"
 
 
-LEAVES = ("_spawning", "_finalize", "_logging", "_threads", "_definitions", "_echo", "_rerun")
+LEAVES = ("_at_once", "_spawning", "_finalize", "_logging", "_threads", "_definitions", "_echo", "_rerun")
 
 
 @pytest.mark.parametrize("name", LEAVES)

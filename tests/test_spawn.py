@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import fastmp
-from fastmp import _core, process, spawn
+from fastmp import _core, _spawning, process, spawn
 
 DEADLINE = 60  # seconds for a program
 FOLDER = str(Path(fastmp.__file__).parents[1])
@@ -480,11 +480,11 @@ def test_a_block_of_another_program_is_refused():
 @pytest.mark.parametrize("make", ["Lock", "Condition", "Queue", "SimpleQueue", "Event"])
 def test_handles_of_another_program_are_refused(ctx, make):
     thing = getattr(ctx, make)()
-    spawn.set_spawning_popen(types.SimpleNamespace(_child=_core.expect()))
+    _spawning.set_spawning_popen(types.SimpleNamespace(_child=_core.expect()))
     try:
         data = pickle.dumps(thing)
     finally:
-        spawn.set_spawning_popen(None)
+        _spawning.set_spawning_popen(None)
     assert refusal(f"pickle.loads({data})")
     with pytest.raises(RuntimeError, match="through inheritance"):
         pickle.dumps(thing)

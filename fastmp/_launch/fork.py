@@ -38,7 +38,13 @@ class Popen:
         _flush_std_streams()  # or what waits in them would be printed twice
         self.returncode: int | None = None
         self.kept: dict[object, object] = {}  # by who needs it: what has to exist until the child is launched
-        self._launch(process_obj)
+        try:
+            self._launch(process_obj)
+            if isinstance(process_obj, BaseProcess):
+                process_obj._popen = self  # known from here on, whatever a signal handler raises
+        except BaseException:  # perhaps by a signal handler: nobody would know of the child
+            self._abandon()
+            raise
         if self.kept:
             self.kept.clear()
 
@@ -49,14 +55,14 @@ class Popen:
         if tracker := sys.modules.get("fastmp.resource_tracker"):
             tracker.expect_child()
         bootstrap = getattr(process_obj, "_bootstrap", None)  # what is no process at all fails in the child
-        try:
-            _core.fork(0, live, (bootstrap, True), self)
-        except BaseException:  # perhaps by a signal handler: nobody would know of the child
-            child = vars(self).get("_child")
-            if child is not None:
-                child.kill(_signal.SIGKILL)
-                child.wait()
-            raise
+        _core.fork(0, live, (bootstrap, True), self)
+
+    def _abandon(self) -> None:
+        child = vars(self).get("_child")
+        if child is not None and child.pid:
+            child.kill(_signal.SIGKILL)
+            child.wait()
+            child.ended(-_signal.SIGKILL)
 
     def duplicate_for_child(self, fd: int) -> int:
         return fd

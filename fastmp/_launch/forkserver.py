@@ -10,6 +10,7 @@ import os
 import time
 
 from .. import _core, forkserver, spawn
+from .._at_once import at_once
 from ..connection import Connection, wait
 from ..process import BaseProcess
 from . import fork
@@ -46,16 +47,15 @@ class Popen(fork.Popen):
         self._fds: list[int] = []
         self._child = child = _core.expect()
         block = spawn.pack(self, process_obj)
-        own_sentinel, self._life = _own_sentinel()
+        own_sentinel: list[int] = []
+        closing = map(os.close, own_sentinel)
         try:
-            pid, sentinel, line = forkserver.connect_to_new_process(
-                [own_sentinel, *self._fds], child.owner, block.give(child)
-            )
+            self._life = _open_own_sentinel(own_sentinel)
+            fds = [*own_sentinel, *self._fds]
+            self._line = forkserver.connect_to_new_process(fds, child, block.give(child))
         finally:
-            os.close(own_sentinel)
-        child.born(pid, sentinel)
-        self._line = line
-        line.begin()
+            list(closing)
+        self._line.begin()
 
     @property
     def finalizer(self) -> Callable[[], None]:
@@ -91,10 +91,12 @@ class Popen(fork.Popen):
         return code
 
 
-def _own_sentinel() -> tuple[int, Connection | None]:
-    """A descriptor that is readable when this process has ended, and what must live until then."""
+def _open_own_sentinel(fds: list[int]) -> Connection | None:
+    """Add a descriptor that is readable when this process has ended; what must live until then."""
     try:
-        return os.pidfd_open(os.getpid()), None
+        at_once(fds.append, os.pidfd_open, os.getpid())
     except OSError:  # there are none here
-        reader, writer = os.pipe()
-        return reader, Connection(writer, readable=False)
+        at_once(fds.extend, os.pipe)
+        writer: Connection = at_once(Connection, fds.pop)
+        return writer
+    return None

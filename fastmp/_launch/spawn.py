@@ -14,7 +14,7 @@ from . import fork
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from .._standby import Ahead, Standby
+    from .._standby import Standby
 
 standby: Standby | None = None  # once somebody wants processes to be started ahead
 received: dict[int, int] = {}  # in a child that was started ahead, by the numbers in the parent
@@ -58,24 +58,23 @@ class Popen(fork.Popen):
     def _order(self, standby: Standby, process_obj: BaseProcess) -> bool:
         """Have the process started ahead, if there is one."""
         while ahead := standby.take():
+            self._fds.clear()
+            self._child = ahead.child
             try:
-                if self._told(ahead, process_obj):
+                ticket = spawn.pack(self, process_obj).give(ahead.child)
+            except Exception:  # the process object can't be pickled
+                del self._child
+                standby.put_back(ahead)
+                raise
+            try:
+                if ahead.tell(ticket, self._fds):
                     return True
             except ConnectionError:  # it has just died
                 standby.dismiss(ahead)
                 continue
-            except BaseException:  # the process object can't be pickled
-                standby.put_back(ahead)
-                raise
             standby.put_back(ahead)
             return False
         return False
-
-    def _told(self, ahead: Ahead, process_obj: BaseProcess) -> bool:
-        self._fds.clear()
-        self._child = ahead.child
-        ticket = spawn.pack(self, process_obj).give(ahead.child)
-        return ahead.tell(ticket, self._fds)
 
     def _execute(self, process_obj: BaseProcess) -> None:
         self._fds.clear()
@@ -86,4 +85,4 @@ class Popen(fork.Popen):
         place = {"arena": arena, "owner": child.owner}
         command = spawn.get_command_line(**place, name=name, index=index, serial=serial)
         fds = {arena, *self._fds} if child.passed < 0 else {arena, child.passed, *self._fds}
-        child.born(spawn.run(command, fds))
+        spawn.run(command, fds, child.born)

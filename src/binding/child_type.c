@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -102,6 +103,50 @@ open_sentinel(ChildObject *self)
     return rc;
 }
 
+/* Processes that outlived their Child, as when a signal handler raised before that had a name. Whoever makes the next
+ * one reaps those that have ended. */
+static struct {
+    pid_t maker; /* whose children they are; a fork of it has a copy */
+    size_t count, room;
+    struct {
+        pid_t pid;
+        uint32_t owner;
+    } *of;
+} unwatched;
+
+static void
+reap_unwatched(fmp_arena *arena)
+{
+    if (unwatched.maker != getpid()) {
+        unwatched.maker = getpid();
+        unwatched.count = 0;
+    }
+    for (size_t i = unwatched.count; i-- > 0;) {
+        if (waitpid(unwatched.of[i].pid, NULL, WNOHANG) == 0)
+            continue;
+        if (unwatched.of[i].owner != 0)
+            fmp_owner_bury(arena, unwatched.of[i].owner);
+        fmp_object_sweep(arena);
+        unwatched.of[i] = unwatched.of[--unwatched.count];
+    }
+}
+
+static void
+leave_unwatched(ChildObject *self)
+{
+    reap_unwatched(self->arena);
+    if (unwatched.count == unwatched.room) {
+        size_t room = 2 * unwatched.room + 8;
+        void *of = realloc(unwatched.of, room * sizeof(*unwatched.of));
+        if (of == NULL)
+            return;
+        unwatched.of = of;
+        unwatched.room = room;
+    }
+    unwatched.of[unwatched.count].pid = self->pid;
+    unwatched.of[unwatched.count++].owner = self->owner;
+}
+
 static ChildObject *
 new_child(module_state *state)
 {
@@ -110,6 +155,7 @@ new_child(module_state *state)
     ChildObject *self = arena == NULL ? NULL : (ChildObject *)alloc(state->Child, 0);
     if (self == NULL)
         return NULL;
+    reap_unwatched(arena);
     self->state = state;
     self->arena = arena;
     self->maker = getpid();
@@ -193,6 +239,21 @@ child_is_forking(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(forking);
 }
 
+/* The signals that wait until a fork is over. What a handler raises in a hook of the fork would be lost, and the
+ * interpreter of the child forgets what came before it was told of the fork. Who wants to end a process whose hooks
+ * hang still can, unless it handles that itself. */
+static void
+keep_signals_off(sigset_t *set)
+{
+    static const int ends[] = {SIGHUP, SIGQUIT, SIGTERM};
+    sigfillset(set);
+    for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
+        struct sigaction now;
+        if (sigaction(ends[i], NULL, &now) == 0 && now.sa_handler == SIG_DFL)
+            sigdelset(set, ends[i]);
+    }
+}
+
 PyObject *
 child_fork(PyObject *module, PyObject *args)
 {
@@ -204,17 +265,19 @@ child_fork(PyObject *module, PyObject *args)
         return NULL;
     if (live != NULL && warn_of_threads() < 0) /* a server does not: nobody would know what to do about it */
         return NULL;
+    if (PyErr_CheckSignals() < 0) /* while that is possible: see keep_signals_off */
+        return NULL;
     ChildObject *self = new_child(state);
     if (self == NULL)
         return NULL;
 
     link_ahead();
     fmp_object_next_child(owner);
-    sigset_t all, before; /* the interpreter of a child forgets the signals that came before it was told of the fork */
-    sigfillset(&all);
+    sigset_t kept_off, before;
     forking = 1;
+    keep_signals_off(&kept_off);
+    pthread_sigmask(SIG_SETMASK, &kept_off, &before);
     PyOS_BeforeFork();
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     self->pid = fork();
     if (self->pid == 0) {
         PyOS_AfterFork_Child();
@@ -229,9 +292,9 @@ child_fork(PyObject *module, PyObject *args)
         Py_RETURN_NONE;
     }
     int error = errno;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     PyOS_AfterFork_Parent();
     forking = 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 
     self->owner = fmp_object_last_child();
     int rc = self->pid < 0 ? -error : open_sentinel(self);
@@ -409,8 +472,12 @@ child_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
     ChildObject *self = (ChildObject *)op;
-    if (self->pid == 0 && !self->reaped && self->maker == getpid())
-        give_up(self);
+    if (!self->reaped && !self->elsewhere && self->maker == getpid()) {
+        if (self->pid == 0)
+            give_up(self);
+        else
+            leave_unwatched(self);
+    }
     Py_XDECREF(child_close(self, NULL));
     freefunc tp_free = PyType_GetSlot(type, Py_tp_free);
     tp_free(op);
