@@ -52,9 +52,9 @@ def fork(
     /,
 ) -> Child | None:
     """Fork as os.fork() does (audit event, at-fork hooks). The child gets None. With an owner it takes the
-    place that expect() of another process got for it. With `live` the child calls that, and ends; other
-    threads are warned of then, where os.fork() does so. The Child becomes `holder._child` before a signal
-    handler can raise."""
+    place that expect() of another process got for it. With `live` the child calls that, and ends: SIGINT is
+    blocked until let_interrupts_in(); other threads are warned of, where os.fork() does so. The Child becomes
+    `holder._child` before a signal handler can raise."""
 
 def is_forking() -> bool:
     """In a hook of os.register_at_fork(): is it fork() of this module that runs it?"""
@@ -76,6 +76,13 @@ def become(owner: int, /) -> None:
 
 def unpickled() -> None:
     """In a new child: let go of what it was given and has no handle for."""
+
+def hold_interrupts() -> None:
+    """In a new child, where SIGINT is blocked: until let_interrupts_in() it just ends the process, unless the
+    program handles it."""
+
+def let_interrupts_in() -> None:
+    """In a new child that is about to run: the program handles SIGINT, also one that came before."""
 
 def leave() -> None:
     """Give up, in a child about to end, all that this process holds in the arena."""

@@ -7,6 +7,7 @@ what is seldom needed only when it is.
 from __future__ import annotations
 
 import _pickle  # pickle.py is slow to import
+import _signal  # type: ignore[import-not-found]  # signal.py is slow to import
 import io
 import os
 import sys
@@ -18,7 +19,7 @@ from ._launch.fork import live
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from types import ModuleType
     from typing import Any, NoReturn
 
@@ -37,12 +38,22 @@ def is_forking(argv: Sequence[str]) -> bool:
     return len(argv) >= 2 and argv[1] == FLAG
 
 
-def spawn_main(arena: int, owner: int, name: int, index: int, serial: int) -> NoReturn:
-    """The life of a spawned child, from where it finds its arguments (Popen._launch)."""
+def spawn_main(arena: int, owner: int, name: int, index: int, serial: int, blocked: int = 0) -> NoReturn:
+    """The life of a spawned child, from where it finds its arguments (Popen._launch), and whether its parent
+    blocks SIGINT."""
     assert is_forking(sys.argv), "not a child that is being spawned"
+    if not blocked:
+        _core.hold_interrupts()
     os.set_inheritable(arena, False)
     _core.attach(arena, owner)
     live(_main(_core.Block.attach((name, index, serial, 0)))._bootstrap)
+
+
+def hold_interrupts(blocked: Collection[int]) -> None:
+    """Where SIGINT is blocked, block what the parent of this child does. Until run() Ctrl-C ends it."""
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, {*blocked, _signal.SIGINT})
+    if _signal.SIGINT not in blocked:
+        _core.hold_interrupts()
 
 
 def _main(block: _core.Block, prepared: bool = False) -> BaseProcess:

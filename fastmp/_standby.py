@@ -40,7 +40,7 @@ from .connection import wait as wait_for
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any, NoReturn
 
 __all__ = ["main", "set_standby"]
@@ -74,7 +74,7 @@ class Ahead:
                 code = f"from {__name__} import main; main{(os.getpid(), *passed)}"
                 if self.child.passed >= 0:
                     passed.append(self.child.passed)
-                _execute(code, passed, self.child.born)
+                spawn.execute(code, passed, self.child.born)
         except BaseException:
             self._sock.close()
             raise
@@ -191,16 +191,6 @@ def _blocked() -> list[int]:
     return [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
 
 
-def _execute(code: str, fds: Iterable[int], born: Callable[[int], object]) -> None:
-    """Run a process ahead; `born` is told its pid. Ctrl-C is not for it while it waits."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        spawn.execute(code, fds, born)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
 def _settings() -> tuple[Any, ...]:
     used = [name for name in list(sys.modules) if name.startswith(f"{_PACKAGE}.")]
     return used, spawn.get_shared_preparation(), _main_state(), dict(os.environb)
@@ -296,7 +286,7 @@ def main(parent: int, line_fd: int, arena_fd: int, settings_fd: int) -> NoReturn
         os.umask(umask)
         _set_environment(old_environment, environment)
     _forget_interrupts()
-    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    _newborn.hold_interrupts(blocked)
     _core.become(owner)
     live(_newborn._main(_core.Block.attach(ticket), prepared=main_state is not None)._bootstrap)
 

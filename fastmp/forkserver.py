@@ -60,7 +60,7 @@ from .connection import Connection, _same_user, arbitrary_address
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from typing import Any, BinaryIO, NoReturn
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
@@ -208,7 +208,9 @@ class ForkServer:
             at_once(ends.extend, os.pipe)
             _, failure, report = ends
             passed = (listener.fileno(), alive, _core.arena_fd(), settings.fileno(), report)
-            _execute(passed, functools.partial(setattr, self, "_forkserver_pid"))
+            # SIGINT is blocked until the server has preloaded, and ignores it.
+            code = f"from {__name__} import main; main{passed}"
+            spawn.execute(code, passed, functools.partial(setattr, self, "_forkserver_pid"))
             at_once(os.close, ends.pop)
             if self._preload_on_error == "fail":
                 _raise_reported(failure)
@@ -351,17 +353,6 @@ def _receive_birth(sock: socket.socket, child: _core.Child) -> None:
 
 def _prove(key: bytes, *parts: bytes) -> bytes:
     return blake2b(b"".join(parts), key=key, digest_size=PROOF_BYTES).digest()
-
-
-def _execute(fds: Sequence[int], born: Callable[[int], object]) -> None:
-    """Start the server, which inherits these descriptors; `born` is told its pid."""
-    # Blocked until the server has preloaded and ignores it; what it preloads may set a handler for children.
-    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
-    try:
-        _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
-        spawn.execute(f"from {__name__} import main; main{tuple(fds)}", fds, born)
-    finally:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
 
 def _raise_reported(fd: int) -> None:
@@ -651,7 +642,7 @@ class _Server:
     # ---- children
 
     def _beget(
-        self, sock: socket.socket, owner: int, ticket: Any, fds: list[int], blocked: Iterable[int]
+        self, sock: socket.socket, owner: int, ticket: Any, fds: list[int], blocked: Collection[int]
     ) -> None:
         child = self._order_ahead(sock, owner, ticket, fds, blocked)
         if child is None:
@@ -702,7 +693,7 @@ class _Server:
         child.poll()
         child.close()
 
-    def _live(self, line: int, ticket: Any, fds: Sequence[int], blocked: Iterable[int]) -> int:
+    def _live(self, line: int, ticket: Any, fds: Sequence[int], blocked: Collection[int]) -> int:
         """The child, until its exit code is known."""
         self._shed(line)
         return self._begin(line, ticket, fds, blocked)
@@ -717,19 +708,16 @@ class _Server:
     def _rehearse(self) -> None:
         """In a child forked ahead: pages that a child writes to are copied before anybody waits for it."""
         assert self._example is not None
-        self._take_signals(_signal.SIG_IGN, ())
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGINT])  # and ignore it, as the server does
         with contextlib.suppress(Exception):  # what fails here fails again where it is told
             process.rehearse(_newborn._main(self._example))
         self._example = None
 
-    @staticmethod
-    def _take_signals(on_sigint: Any, blocked: Iterable[int]) -> None:
-        _signal.signal(_signal.SIGINT, on_sigint)
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
-
-    def _begin(self, line: int, ticket: Any, fds: Sequence[int], blocked: Iterable[int]) -> int:
+    def _begin(self, line: int, ticket: Any, fds: Sequence[int], blocked: Collection[int]) -> int:
         """In a child that knows what to be, and waits to be told to begin."""
-        self._take_signals(self._on_sigint, blocked)
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
+        _signal.signal(_signal.SIGINT, self._on_sigint)
+        _newborn.hold_interrupts(blocked)
         resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
         begin = os.read(line, len(BEGIN))
         os.close(line)
@@ -758,8 +746,8 @@ def _outcome(child: _core.Child) -> int | None:
 
 
 def _fork(owner: int, blocked: Iterable[int]) -> _core.Child | None:
-    """Fork a child with these signals blocked."""
-    ours = _signal.pthread_sigmask(_signal.SIG_SETMASK, blocked)
+    """Fork a child with these signals blocked, and SIGINT, which is not to be lost while it ignores that."""
+    ours = _signal.pthread_sigmask(_signal.SIG_SETMASK, {*blocked, _signal.SIGINT})
     try:
         child = _core.fork(owner)
     except BaseException:

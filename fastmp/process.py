@@ -297,6 +297,7 @@ class BaseProcess:
             self._after_fork()
             if _logging.logger is not None:
                 _logging.info("child process calling self.run()")
+            _let_interrupts_in()
             try:
                 self.run()
                 exitcode = 0
@@ -464,6 +465,14 @@ def rehearse(process: BaseProcess) -> None:
     finally:
         _become(before, None)
         _child_pid = 0
+
+
+def _let_interrupts_in() -> None:
+    """Ctrl-C before this process ran its program ends it, without a word."""
+    try:
+        _core.let_interrupts_in()
+    except KeyboardInterrupt:
+        raise SystemExit(1) from None
 
 
 class _NoInput(io.RawIOBase):

@@ -148,11 +148,8 @@ class ResourceTracker:
     def _launch(self) -> None:
         ends: list[int] = []
         closing = map(os.close, ends)
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
             at_once(ends.extend, os.pipe)
-            # Blocked until the tracker ignores them: a Ctrl-C in between would kill it.
-            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
             self._execute(ends[0])
             self._fd = ends[1]
             del ends[1]
@@ -164,7 +161,6 @@ class ResourceTracker:
             raise
         finally:
             list(closing)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _execute(self, reader: int) -> None:
         inherited = [reader]
@@ -177,6 +173,7 @@ class ResourceTracker:
             [executable, *fastmp.util._args_from_interpreter_flags(), "-c", command],
             inherited,
             functools.partial(setattr, self, "_pid"),
+            _SIGNALS,  # until the tracker ignores them: a Ctrl-C in between would kill it
         )
 
     def _stop(self, *, wait_timeout: float | None = None) -> None:

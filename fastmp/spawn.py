@@ -16,6 +16,7 @@ needs of it comes by value (_by_value.py).
 from __future__ import annotations
 
 import _pickle  # pickle.py is slow to import
+import _signal  # type: ignore[import-not-found]  # signal.py is slow to import
 import importlib
 import os
 import site
@@ -83,13 +84,13 @@ def get_command_line(**kwds: Any) -> list[str | bytes]:
 
 def execute(code: str, fds: Iterable[int], born: Callable[[int], object]) -> None:
     """Run code in a new interpreter, which inherits these descriptors and no others. `born`, in C, is told
-    its pid before a signal handler can raise."""
+    its pid before a signal handler can raise. It begins with SIGINT blocked."""
     run(command(code), fds, born)
 
 
 def run(command: Sequence[str | bytes], fds: Iterable[int], born: Callable[[int], object]) -> None:
     """Start a program in the same way."""
-    fastmp.util._spawn(get_executable() or sys.executable, command, fds, born)
+    fastmp.util._spawn(get_executable() or sys.executable, command, fds, born, [_signal.SIGINT])
 
 
 def command(code: str) -> list[str | bytes]:

@@ -6,6 +6,7 @@ Most live in the leaves below; what needs a slow import (logging, tempfile) live
 from __future__ import annotations
 
 import _posixsubprocess
+import _signal  # type: ignore[import-not-found]  # in Python, its functions may be interrupted
 import gc
 import logging
 import os
@@ -200,7 +201,7 @@ def close_all_fds_except(fds: Iterable[int]) -> None:
 def spawnv_passfds(path: str | bytes, args: Sequence[str | bytes], passfds: Iterable[int]) -> int:
     """Run a program that inherits these descriptors and no others; returns its pid."""
     pids: list[int] = []
-    _spawn(path, args, passfds, pids.append)
+    _spawn(path, args, passfds, pids.append, ())
     return pids[0]
 
 
@@ -209,15 +210,16 @@ def _spawn(
     args: Sequence[str | bytes],
     passfds: Iterable[int],
     born: Callable[[int], object],
+    blocked: Iterable[int],
 ) -> None:
-    """The same, but the pid goes to a function, in C, before a signal handler can raise."""
+    """The same, with these signals blocked; but the pid goes to a function, in C, before a signal handler
+    can raise."""
     pipe: list[int] = []
     closing = map(os.close, pipe)
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
     try:
         at_once(pipe.extend, os.pipe)
-        at_once(
-            born,
-            _fork_exec,
+        arguments = (
             [os.fsencode(arg) for arg in args],
             [os.fsencode(path)],
             True,  # close the other descriptors
@@ -232,6 +234,11 @@ def _spawn(
             *(None, None, None, -1, None),  # no other groups, user, umask; nothing to call before
             *_VFORK,
         )
+        try:
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, blocked)
+            at_once(born, _fork_exec, *arguments)
+        finally:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
     finally:
         list(closing)
 

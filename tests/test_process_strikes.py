@@ -2,11 +2,11 @@
 
 Each test goes through all places of a call at which a handler can come (strikes.py), or every n-th."""
 
-import itertools
+import signal
 
 import pytest
 from leftovers import Snapshot
-from strikes import Striker
+from strikes import Struck, all_strikes, strike
 from targets import DEADLINE, sleep_long
 from waiting import join
 
@@ -26,12 +26,8 @@ USES = {
 }
 
 
-class Struck(BaseException):
-    pass
-
-
-def strike():
-    raise Struck
+def blocked_signals():
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def strides(seldom, always=1):
@@ -40,10 +36,10 @@ def strides(seldom, always=1):
     return pytest.mark.parametrize("stride", [seldom, stress])
 
 
-def all_strikes(stride, call, *, before=lambda: None):
+def strikes_of(call, stride, *, before=lambda: None):
     """Strike a call, each time after `before`. Whoever loops ends what is there then: nothing is left."""
-    striker, snapshot = Striker(), Snapshot()
-    for k in itertools.count(1, stride):
+    snapshot, blocked = Snapshot(), blocked_signals()
+    for striker, k in all_strikes(stride):
         before()
         try:
             striker.run(k, call, strike)
@@ -51,12 +47,10 @@ def all_strikes(stride, call, *, before=lambda: None):
             pass
         else:
             assert not striker.struck, f"lost: {striker.place}"
+        assert blocked_signals() == blocked, striker.place
         yield striker
         left = snapshot.leftovers_in_the_end()
         assert not left, (striker.place, left)
-        if not striker.struck:
-            break
-    assert k > 1, "that was no call of ours"
 
 
 def end(child):
@@ -75,7 +69,7 @@ def check_start(ctx, stride, before=lambda: None, after=lambda: None):
         child.start()
 
     child = ctx.Process()
-    for striker in all_strikes(stride, start, before=before):
+    for striker in strikes_of(start, stride, before=before):
         assert striker.struck or child.is_alive()
         end(child)
         after()
@@ -113,7 +107,7 @@ def test_start_of_the_server(ctx, stride):
 @strides(11)
 def test_start_of_the_resource_tracker(stride):
     tracker = resource_tracker.ResourceTracker()
-    for _ in all_strikes(stride, tracker.ensure_running):
+    for _ in strikes_of(tracker.ensure_running, stride):
         tracker.ensure_running()
         tracker._stop()
 
@@ -130,7 +124,7 @@ def test_uses(ctx, use, stride):
 
     target, call = USES[use]
     child = ctx.Process()
-    for striker in all_strikes(stride, lambda: call(child), before=renew):
+    for striker in strikes_of(lambda: call(child), stride, before=renew):
         if use == "close":
             child.close()
         else:

@@ -6,6 +6,7 @@ waits for the child to read them, however large they are.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal.py is slow to import
 import os
 
 from .. import _core, spawn
@@ -82,7 +83,9 @@ class Popen(fork.Popen):
         block = spawn.pack(self, process_obj)
         name, index, serial, _ = block.give(child)
         arena = _core.arena_fd()
-        place = {"arena": arena, "owner": child.owner}
-        command = spawn.get_command_line(**place, name=name, index=index, serial=serial)
+        place = {"arena": arena, "owner": child.owner, "name": name, "index": index, "serial": serial}
+        if _signal.SIGINT in _signal.pthread_sigmask(_signal.SIG_BLOCK, ()):
+            place["blocked"] = 1
+        command = spawn.get_command_line(**place)
         fds = {arena, *self._fds} if child.passed < 0 else {arena, child.passed, *self._fds}
         spawn.run(command, fds, child.born)

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "binding/birth.h"
 #include "binding/child_type.h"
 #include "binding/handle.h"
 #include "core/owner.h"
@@ -282,6 +283,10 @@ child_fork(PyObject *module, PyObject *args)
     if (self->pid == 0) {
         PyOS_AfterFork_Child();
         forking = 0;
+        if (live != NULL && !sigismember(&before, SIGINT)) {
+            sigaddset(&before, SIGINT);
+            birth_block_interrupts();
+        }
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         close_fd(&self->sentinel);
         self->passed = -1; /* stays open until this process ends */

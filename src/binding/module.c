@@ -1,4 +1,5 @@
 /* module.c: the module fastmp._core: its types, exceptions and few functions. */
+#include "binding/birth.h"
 #include "binding/child_type.h"
 #include "binding/connection.h"
 #include "binding/errors.h"
@@ -137,6 +138,13 @@ static PyMethodDef functions[] = {
      "In a process that was made ahead: be the child that expect() was called for."},
     {"unpickled", unpickled, METH_NOARGS,
      "unpickled($module, /)\n--\n\nIn a new child: let go of what it was given and has no handle for."},
+    {"hold_interrupts", birth_hold_interrupts, METH_NOARGS,
+     "hold_interrupts($module, /)\n--\n\n"
+     "In a new child, where SIGINT is blocked: until let_interrupts_in() it just ends the process, unless the\n"
+     "program handles it."},
+    {"let_interrupts_in", birth_let_interrupts_in, METH_NOARGS,
+     "let_interrupts_in($module, /)\n--\n\n"
+     "In a new child that is about to run: the program handles SIGINT from now on, also one that came before."},
     {"leave", child_leave, METH_NOARGS,
      "leave($module, /)\n--\n\nGive up, in a child about to end, all that it holds in the arena."},
     {"exit", child_end, METH_O,
