@@ -193,10 +193,16 @@ class ForkServer:
 
     def _start(self) -> None:
         self._forkserver_authkey = os.urandom(KEY_BYTES)
-        ends: list[int] = []  # of pipes
+        ends: list[int] = []
         closing = map(os.close, ends)
+        try:
+            self._launch(ends)
+        finally:
+            list(closing)
+
+    def _launch(self, ends: list[int]) -> None:
+        """Start it, with pipes whose ends are put where the caller closes them."""
         with contextlib.ExitStack() as stack:
-            stack.callback(list, closing)
             listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
             listener.bind(arbitrary_address("AF_UNIX"))
             listener.listen(BACKLOG)

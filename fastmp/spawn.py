@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import _pickle  # pickle.py is slow to import
 import _signal  # type: ignore[import-not-found]  # signal.py is slow to import
+import functools
 import importlib
 import os
 import site
@@ -25,6 +26,7 @@ import sys
 import fastmp
 
 from . import _beside, _core, _install, _logging, _spawning, process
+from ._at_once import at_once
 from ._newborn import FLAG, LENGTH_BYTES, SERVERS, SHARED, is_package_main, spawn_main
 from ._newborn import _fixup_main_from_name as _fixup_main_from_name
 from ._newborn import _fixup_main_from_path as _fixup_main_from_path
@@ -142,7 +144,7 @@ def get_shared_preparation() -> dict[str, Any]:
 
 def in_memory(obj: object) -> BinaryIO:
     """A file in memory with the pickle of an object. Unlike a pipe it takes any size at once."""
-    file = open(os.memfd_create("fastmp-settings"), "w+b")  # noqa: SIM115
+    file: BinaryIO = at_once(functools.partial(open, mode="w+b"), os.memfd_create, "fastmp-settings")
     _pickle.dump(obj, file)
     file.seek(0)
     return file
