@@ -68,4 +68,15 @@ churn(void *unused)
     }
 }
 
+/* Nobody but this process, and nothing of the dead. */
+static inline void
+check_only_this_one_is_left(void)
+{
+    fmp_owner_survey(a);
+    fmp_object_sweep(a);
+    CHECK_EQ(fmp_object_count(a), 0);
+    CHECK_EQ(fmp_owner_count(a), 1);
+    CHECK_EQ(check_blocks(), 0);
+}
+
 #endif

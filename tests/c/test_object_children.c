@@ -109,11 +109,7 @@ what_is_given_waits_for_who_moves_in(void)
     e->kept = give_away(id, FMP_PLAIN, 1000);
     e->unused = give_away(id, FMP_PLAIN, 2000);
     check_join(check_fork(move_and_settle, e, NULL));
-    fmp_owner_survey(a);
-    fmp_object_sweep(a);
-    CHECK_EQ(fmp_object_count(a), 0);
-    CHECK_EQ(fmp_owner_count(a), 1);
-    CHECK_EQ(check_blocks(), 0);
+    check_only_this_one_is_left();
 }
 
 static void

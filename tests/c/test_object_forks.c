@@ -305,11 +305,7 @@ a_process_is_stopped_in_the_middle_of_a_fork(void)
     check_join(check_fork(die_at_once, NULL, &id)); /* would have the slot */
     CHECK_EQ(kill(pid, SIGCONT), 0);
     check_join(pid);
-    fmp_owner_survey(a);
-    fmp_object_sweep(a);
-    CHECK_EQ(fmp_object_count(a), 0);
-    CHECK_EQ(fmp_owner_count(a), 1);
-    CHECK_EQ(check_blocks(), 0);
+    check_only_this_one_is_left();
 }
 
 static void
