@@ -39,9 +39,7 @@ TERMINATE = "TERMINATE"
 
 _FEED_AT_ONCE = 1024  # tasks sent by the caller of an asynchronous call; a thread sends the rest
 _SPARE_SEATS = 16  # for who changes _processes and repopulates the pool
-_GRACE_SECONDS = (
-    1.0  # from SIGTERM to SIGKILL, for workers with a handler of their own; and for threads of the pool
-)
+_GRACE_SECONDS = 1.0  # from SIGTERM to SIGKILL, for workers with a handler; and for threads of the pool
 _MOST_FAILURES = 20  # in a row, of the supervisor, until it gives up the pool
 _PASSING = (MemoryError, OSError)  # errors that another time may not come
 
