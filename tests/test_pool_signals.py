@@ -2,11 +2,13 @@
 
 import os
 import signal
+import threading
 import time
 
 import pytest
-from pool_targets import say_and_sleep, sleep_long, square
+from pool_targets import say_and_sleep, sleep_long, square, wait_for
 from targets import DEADLINE
+from waiting import wait_until
 
 from fastmp import pool as pool_module
 
@@ -100,6 +102,37 @@ def test_calls_in_a_signal_handler(pool):
     finally:
         signal.signal(signal.SIGALRM, old)
     assert sorted(got) == [25, 36, 36]
+
+
+@parent_only
+def test_a_handler_that_waits_while_its_thread_waits_is_handed_the_lead(ctx, in_thread):
+    """Both wait for another thread's call to collect results, which ends before theirs."""
+    events = [ctx.Event() for _ in range(3)]
+    with ctx.Pool(3) as p:
+        first, second, third = (p.apply_async(wait_for, (event, i)) for i, event in enumerate(events))
+        leader = in_thread(first.get, DEADLINE)
+        wait_until(lambda: p._board.leader is not None)
+        got = []
+
+        def with_followers(count, *steps):
+            wait_until(lambda: len(p._desk._followers) == count)
+            for step in steps:
+                step()
+
+        def handle(*args):
+            helper = in_thread(with_followers, 2, events[0].set, leader, events[1].set)
+            got.append(second.get(DEADLINE))
+            helper()
+            events[2].set()
+
+        old = signal.signal(signal.SIGALRM, handle)
+        try:
+            main = threading.get_ident()
+            in_thread(with_followers, 1, lambda: signal.pthread_kill(main, signal.SIGALRM))
+            got.append(third.get(DEADLINE))
+        finally:
+            signal.signal(signal.SIGALRM, old)
+    assert got == [1, 2]
 
 
 @parent_only

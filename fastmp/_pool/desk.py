@@ -195,11 +195,14 @@ class _Desk:
                 waiter.wake_if_done()
 
     def _hand_over(self) -> None:
-        """Nobody leads: somebody who follows is to, or the supervisor listens."""
-        for waiter in self._followers:
-            if waiter.may_lead:
+        """Nobody leads: somebody who follows is to, or the supervisor listens. Of those in one thread the
+        last is asked: it is a signal handler, in the middle of the others."""
+        seen = set()
+        for waiter in reversed(self._followers):
+            if waiter.may_lead and waiter.thread not in seen:
                 waiter.wake()
                 return
+            seen.add(waiter.thread)
         if self.jobs and not self.board.listen():
             self.board.ring()
 
