@@ -3,6 +3,9 @@
 The interpreter looks for signals when a call has returned, and before its result has a name. If a handler
 raises there, a process or a descriptor that the call has made is lost. So what is made is handed on by code
 in C, which looks for none.
+
+Since Python 3.14 it looks between the __enter__ of a `with` and its block, too, and a lock would stay taken.
+So the main thread, in which handlers run, takes those that must not be lost by `holding`.
 """
 
 from __future__ import annotations
@@ -14,9 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["at_once"]
+__all__ = ["at_once", "holding"]
 
 
 def at_once(keep: Callable[[Any], Any], make: Callable[..., Any], *args: Any) -> Any:
     """keep(make(*args)), of two functions that are written in C."""
     return next(map(keep, starmap(make, [args])))
+
+
+def holding(lock: Any, function: Callable[..., Any], *args: Any) -> Any:
+    """function(*args) with the lock taken, which has an acquire() and release() that are written in C."""
+    taken: list[bool] = []
+    try:
+        at_once(taken.append, lock.acquire)
+        return function(*args)
+    finally:
+        if taken:
+            lock.release()

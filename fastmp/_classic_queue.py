@@ -13,7 +13,8 @@ end is arranged by two finalizers: `_close` leaves the sentinel in the buffer, `
 
 A signal handler may raise wherever a call has returned, before its result has a name. So what must not be
 lost, a lock that was taken or a message, is put into a list by the same call (`at_once`); and whether an item
-is in the buffer is told by the iterator that it came out of.
+is in the buffer is told by the iterator that it came out of. Locks are taken by `holding`; the feeding thread
+takes them by `with`: handlers run in the main thread.
 
 A subclass that overrides only `_on_queue_feeder_error` stays with shared memory; it gets Reporting, whose
 put calls the hook with what cannot be pickled.
@@ -25,6 +26,7 @@ import collections
 import contextlib
 import copyreg
 import errno
+import functools
 import operator
 import os
 import sys
@@ -37,12 +39,12 @@ from queue import Empty, Full
 from typing import Any
 
 from . import connection
-from ._at_once import at_once
+from ._at_once import at_once, holding
 from ._core import SEM_VALUE_MAX
 from ._finalize import Finalize, register_after_fork
 from ._logging import debug, info
 from ._spawning import assert_spawning
-from ._threads import pause, report
+from ._threads import pause, report, start
 from .process import is_exiting
 from .reduction import ForkingPickler
 
@@ -102,13 +104,6 @@ def _is_classic(subclass: type) -> bool:
         if isinstance(code, types.CodeType) and not _CLASSIC_NAMES.isdisjoint(code.co_names):
             return True
     return False
-
-
-class _NotEmpty(threading.Condition):
-    """A condition whose `with` is all in C: at no step of it a signal handler can come."""
-
-    __enter__ = property(operator.attrgetter("_lock.__enter__"))
-    __exit__ = property(operator.attrgetter("_lock.__exit__"))
 
 
 class _Hooked:
@@ -237,7 +232,7 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
         if after_fork:
             self._notempty._at_fork_reinit()  # type: ignore[attr-defined]
         else:
-            self._notempty = _NotEmpty(threading.Lock())
+            self._notempty = threading.Condition(threading.Lock())
         self._buffer = collections.deque()
         self._thread = None
         self._jointhread = None
@@ -259,8 +254,7 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
             at_once(taken.append, self._sem.acquire, block, timeout)
             if not taken[0]:
                 raise Full
-            with self._notempty:
-                self._append(parcel)
+            holding(self._notempty, self._append, parcel)
         except BaseException:
             if taken and taken[0] and _is_full(parcel):
                 self._sem.release()
@@ -276,12 +270,9 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         if self._closed:
             raise ValueError(f"Queue {self!r} is closed")
-        message = self._receive() if block and timeout is None else self._receive_until(block, timeout)
-        return ForkingPickler.loads(message)
-
-    def _receive(self) -> Any:
-        with self._rlock:
-            return self._take_message()
+        if block and timeout is None:
+            return ForkingPickler.loads(holding(self._rlock, self._take_message))
+        return ForkingPickler.loads(self._receive_until(block, timeout))
 
     def _receive_until(self, block: bool, timeout: float | None) -> Any:
         until = time.monotonic() + (timeout or 0)
@@ -349,25 +340,20 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
 
     def _start_thread(self) -> None:
         self._buffer.clear()
-        ticket = [True]
-        thread = threading.Thread(
-            target=_run_with,
-            args=(
-                ticket,
-                type(self)._feed,
-                self._buffer,
-                self._notempty,
-                self._send_bytes,
-                self._wlock,
-                self._reader.close,
-                self._writer.close,
-                self._ignore_epipe,
-                self._on_queue_feeder_error,
-                self._sem,
-            ),
-            name="QueueFeederThread",
-            daemon=True,
+        run = functools.partial(
+            type(self)._feed,
+            self._buffer,
+            self._notempty,
+            self._send_bytes,
+            self._wlock,
+            self._reader.close,
+            self._writer.close,
+            self._ignore_epipe,
+            self._on_queue_feeder_error,
+            self._sem,
         )
+        ticket = [run]  # all that a thread has: one whose start is interrupted may be kept for ever
+        thread = threading.Thread(target=_redeem, args=(ticket,), name="QueueFeederThread", daemon=True)
         if not self._joincancelled:
             self._jointhread = Finalize(
                 thread, type(self)._finalize_join, [weakref.ref(thread)], exitpriority=-5
@@ -376,7 +362,7 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
             self, type(self)._finalize_close, [self._buffer, self._notempty], exitpriority=10
         )
         try:
-            thread.start()
+            start(thread)
             self._thread = thread
         except BaseException:
             try:
@@ -393,9 +379,7 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
 
     @staticmethod
     def _finalize_close(buffer: collections.deque[Any], notempty: threading.Condition) -> None:
-        with notempty:
-            notempty.notify()
-            buffer.append(_sentinel)
+        holding(notempty, _leave_sentinel, buffer, notempty)
 
     def _terminate_broken(self) -> None:
         """The other side is gone: the thread may give up what is in the buffer, and is waited for."""
@@ -439,17 +423,22 @@ class ClassicQueue(_Hooked, _OneByOne, _Pickled):
             del obj  # not to be kept alive while waiting
 
 
+def _leave_sentinel(buffer: collections.deque[Any], notempty: threading.Condition) -> None:
+    notempty.notify()
+    buffer.append(_sentinel)
+
+
 def _is_full(parcel: Iterator[Any]) -> bool:
     return operator.length_hint(parcel) > 0
 
 
-def _run_with(ticket: list[bool], function: Callable[..., None], *args: Any) -> None:
+def _redeem(ticket: list[Callable[[], None]]) -> None:
     """The target of a thread: nothing, if who started it was interrupted and took the ticket back."""
     try:
-        ticket.pop()
+        run = ticket.pop()
     except IndexError:
         return
-    function(*args)
+    run()
 
 
 def _send(obj: Any, send_bytes: Any, writelock: Any) -> None:
@@ -493,27 +482,32 @@ class ClassicJoinableQueue(ClassicQueue):
         super().__setstate__(state)
 
     def _append(self, parcel: Iterator[Any]) -> None:
+        holding(self._cond, self._append_and_count, parcel)
+
+    def _append_and_count(self, parcel: Iterator[Any]) -> None:
         counted: list[None] = []
-        with self._cond:
-            try:
-                at_once(counted.append, self._unfinished_tasks.release)
-                super()._append(parcel)
-            except BaseException:
-                if counted and _is_full(parcel):
-                    self._unfinished_tasks.acquire(False)
-                raise
+        try:
+            at_once(counted.append, self._unfinished_tasks.release)
+            super()._append(parcel)
+        except BaseException:
+            if counted and _is_full(parcel):
+                self._unfinished_tasks.acquire(False)
+            raise
 
     def task_done(self) -> None:
-        with self._cond:
-            if self._unfinished_tasks.get_value() == 1:
-                self._cond.notify_all()  # who waits for the lock now, until this one is done
-            if not self._unfinished_tasks.acquire(False):
-                raise ValueError("task_done() called too many times")
+        holding(self._cond, self._count_down)
+
+    def _count_down(self) -> None:
+        if self._unfinished_tasks.get_value() == 1:
+            self._cond.notify_all()  # who waits for the lock now, until this one is done
+        if not self._unfinished_tasks.acquire(False):
+            raise ValueError("task_done() called too many times")
 
     def join(self) -> None:
-        with self._cond:
-            while self._unfinished_tasks.get_value() != 0:
-                self._cond.wait()
+        holding(self._cond, self._cond.wait_for, self._is_done)
+
+    def _is_done(self) -> bool:
+        return bool(self._unfinished_tasks.get_value() == 0)
 
 
 class ClassicSimpleQueue(_Pickled):
@@ -538,13 +532,10 @@ class ClassicSimpleQueue(_Pickled):
 
     def put(self, obj: Any) -> None:
         message = ForkingPickler.dumps(obj)
-        with self._wlock:
-            self._writer.send_bytes(message)
+        holding(self._wlock, self._writer.send_bytes, message)
 
     def get(self) -> Any:
-        with self._rlock:
-            message = self._reader.recv_bytes()
-        return ForkingPickler.loads(message)
+        return ForkingPickler.loads(holding(self._rlock, self._reader.recv_bytes))
 
     def put_many(self, iterable: Iterable[Any]) -> int:
         count = 0

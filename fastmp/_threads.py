@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import sys
 import threading
 import time
@@ -11,9 +12,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["insist", "pause", "report"]
+__all__ = ["insist", "pause", "report", "start"]
 
 RETRY_SECONDS = 0.05  # after what failed for want of memory, descriptors or threads
+
+
+def start(thread: threading.Thread) -> None:
+    """thread.start(), in another thread: no signal handler comes there, which could raise in the middle and
+    leave threading's own lock taken. If one raises here, the thread may begin later."""
+    errors: list[BaseException] = []
+    begun = _thread.allocate_lock()
+    begun.acquire()
+
+    def begin() -> None:
+        try:
+            thread.start()
+        except BaseException as e:
+            errors.append(e)
+        finally:
+            begun.release()
+
+    _thread.start_new_thread(begin, ())
+    begun.acquire()
+    if errors:
+        raise errors.pop()
 
 
 def insist(function: Callable[..., object], *args: Any) -> None:

@@ -162,14 +162,15 @@ def test_a_put_is_struck(kind, call, stride):
 
 @each_stride
 @pytest.mark.parametrize("kind", ["classic Queue", "classic JoinableQueue"])
-def test_a_put_is_struck_once_the_thread_runs(kind, stride):
-    """Also in the condition that wakes the thread."""
+@pytest.mark.parametrize("first", [[], ["the first"]])
+def test_a_put_is_struck_in_what_threads_are_made_of(kind, first, stride):
+    """Also in the start of the thread, or in the condition that wakes it."""
     for striker, k in all_strikes(stride, __file__, threading.__file__):
         with new_queue(kind) as q:
-            q.put("the first")
+            q.put_many(first)
             struck_run(striker, k, lambda q=q: q.put(ITEMS[0]))
             got = drain(q)
-            assert got == ["the first", *ITEMS[: len(got) - 1]], striker.place
+            assert got == [*first, *ITEMS[: len(got) - len(first)]], striker.place
             check_permits(kind, q, len(got) + 1)
 
 
