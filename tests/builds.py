@@ -13,7 +13,7 @@ NOTHING_TO_FIND = {
     "test_sanitized": "another build",
     "test_debug_build": "another build",
     "test_core_c": "sanitizes programs of its own",
-    "test_crash_points": "tests the C core alone",
+    "test_crash_points": "builds a core of its own",
     "test_models": "tests the models",
     "test_install": "builds a core of its own",
     "test_benchmarks": "measures",
