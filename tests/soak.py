@@ -364,14 +364,43 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def resident(pids: list[int]) -> int:
-    """Bytes of memory, what is shared counted once."""
-    total = 0
-    for pid in pids:
+def memory_of(pid: int, what: str) -> int:
+    """KiB; 0 if it has ended."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/smaps_rollup").read_text().split(f"\n{what}:")[1].split()[0])
+    return 0
+
+
+def arena_pages() -> int:
+    """KiB of the arena that have pages: what is in use, and what is kept free, small blocks as many as there
+    ever were at once."""
+    for fd in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
-            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-            total += int(text.split("Pss:")[1].split()[0]) * 1024
-    return total
+            if os.readlink(f"/proc/self/fd/{fd}").startswith("/memfd:fastmp"):
+                return os.stat(f"/proc/self/fd/{fd}").st_blocks // 2
+    return 0
+
+
+def sample(actors: list[int]) -> dict[str, int]:
+    """KiB at this moment. A leak shows in what lives as long as the family: stage, actors, and arena. The
+    others are who plays just now."""
+    others = set(descendants(os.getpid())) - {*actors}
+    return {
+        "stage": memory_of(os.getpid(), "Anonymous"),
+        "actors": sum(memory_of(pid, "Anonymous") for pid in actors),
+        "arena": arena_pages(),
+        "others": sum(memory_of(pid, "Pss_Anon") for pid in others),
+        "processes": 1 + len(actors) + len(others),
+    }
+
+
+def print_memory(samples: list[dict[str, int]]) -> None:
+    print(f"{'mean of each quarter':>24}{'most':>24}")
+    for name in samples[0]:
+        values = [each[name] / (1 if name == "processes" else 1024) for each in samples]
+        parts = [values[len(values) * n // 4 : len(values) * (n + 1) // 4] for n in range(4)]
+        means = "".join(f"{sum(part) / len(part):8.1f}" for part in parts if part)
+        print(f"    {name:10}{means}{max(values):8.1f}{'' if name == 'processes' else ' MiB'}")
 
 
 def holdings() -> tuple[int, int]:
@@ -391,11 +420,11 @@ def main() -> None:
     actors = [ctx.Process(target=act, args=(seed + n, until, report)) for n in range(ACTORS)]
     for actor in actors:
         actor.start()
-    memory, most = [], 0
-    while any(actor.is_alive() for actor in actors):
-        family = [os.getpid(), *descendants(os.getpid())]
-        memory.append(resident(family))
-        most = max(most, len(family))
+    pids = [actor.pid for actor in actors]
+    samples = [sample(pids)]
+    while alive := sum(actor.is_alive() for actor in actors):
+        if alive == ACTORS:
+            samples.append(sample(pids))
         actors[0].join(min(1.0, seconds / 20))
         assert time.monotonic() < until + 3 * DEADLINE, "they do not end"
     outcomes = [report.get() for _ in actors]
@@ -417,13 +446,11 @@ def main() -> None:
     plays, kills = (
         sum((outcome[i] for outcome in outcomes if outcome not in failures), Counter()) for i in (0, 1)
     )
-    half = len(memory) // 2
-    print(f"{plays.total()} plays, {kills.total()} killed, at most {most} processes at once")
+    print(f"{plays.total()} plays, {kills.total()} killed")
     for name, count in kills.most_common():
         print(f"    {count} in {plays[name]} of {name}")
     print(f"descriptors {before[0]} -> {after[0]}, blocks {before[1]} -> {after[1]}, exit codes {exitcodes}")
-    halves = [sum(part) / len(part) / (1 << 20) for part in (memory[:half], memory[half:]) if part]
-    print(f"MiB, mean of each half: {halves}, at most {max(memory) / (1 << 20)}")
+    print_memory(samples)
     sys.exit(bool(failures) or before != after or any(exitcodes))
 
 
