@@ -15,7 +15,10 @@ from itertools import starmap
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, ParamSpec, TypeVar
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
 __all__ = ["at_once", "holding"]
 
@@ -25,12 +28,12 @@ def at_once(keep: Callable[[Any], Any], make: Callable[..., Any], *args: Any) ->
     return next(map(keep, starmap(make, [args])))
 
 
-def holding(lock: Any, function: Callable[..., Any], *args: Any) -> Any:
-    """function(*args) with the lock taken, which has an acquire() and release() that are written in C."""
-    taken: list[bool] = []
+def holding(lock: Any, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """function(...) with the lock taken, which has an acquire() and release() that are written in C."""
+    free = [True]  # what acquire() returns is taken out: to put it in could fail, for want of memory
     try:
-        at_once(taken.append, lock.acquire)
-        return function(*args)
+        at_once(free.remove, lock.acquire)
+        return function(*args, **kwargs)
     finally:
-        if taken:
+        if not free:
             lock.release()

@@ -112,6 +112,20 @@ def test_start_of_the_resource_tracker(stride):
         tracker._stop()
 
 
+@pytest.mark.start_methods("fork")
+@strides(11)
+def test_start_of_a_pool(ctx, stride):
+    def start():
+        pools.append(ctx.Pool(2))
+
+    pools = []
+    for striker in strikes_of(start, stride):
+        assert striker.struck or pools
+        while pools:
+            pools[0].terminate()
+            pools.pop().join()
+
+
 @strides(7)
 @pytest.mark.parametrize("use", USES)
 def test_uses(ctx, use, stride):

@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import threading
 
-from .._threads import insist
+from .._at_once import holding
+from .._threads import insist, start
 from ..connection import wait
 from .local_board import LocalBoard
 from .tasks import RAISED_HERE
@@ -47,17 +48,15 @@ class ClassicBoard(LocalBoard):
         os.close(self._stopper)
 
     def _send(self, number: int, task: object) -> None:
-        self._start_receiver()
-        with self._sending:
-            self._inqueue.put((number, task))
+        holding(self._receiving, self._start_receiver)
+        holding(self._sending, self._inqueue.put, (number, task))
 
     def _start_receiver(self) -> None:
-        with self._receiving:
-            if self._receiver is None:
-                receiver = threading.Thread(target=self._receive, name="PoolReceiver", daemon=True)
-                receiver.start()
-                self._receiver = receiver
-                self._desk.threads.add(receiver)
+        if self._receiver is None:
+            receiver = threading.Thread(target=self._receive, name="PoolReceiver", daemon=True)
+            start(receiver)
+            self._receiver = receiver
+            self._desk.threads.add(receiver)
 
     def _receive(self) -> None:
         while not self._ended and self._can(wait, [self._outqueue._reader, self._stop]):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import threading
 import time
 import weakref
 
+from .._at_once import holding
 from .._threads import insist
 from ..reduction import UNPICKLABLE
 from .errors import PoolTerminated, _safe_repr
@@ -18,12 +20,15 @@ from .tasks import RAISED_HERE
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Concatenate, ParamSpec, TypeVar
 
     from .. import _core
     from .packing import Dumps, Packer
     from .results import IMapIterator, MapResult
     from .tasks import Item, Task
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
 _LOAD_MOST = 16 << 20  # bytes of tasks that no worker has taken: with more, whoever feeds waits
 
@@ -54,11 +59,20 @@ class _Waiter:
             self._asleep.release()
 
 
+def _locked(method: Callable[Concatenate[_Desk, P], R]) -> Callable[Concatenate[_Desk, P], R]:
+    """The method, with the desk's lock taken."""
+
+    @functools.wraps(method)
+    def call(desk: _Desk, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return holding(desk.lock, method, desk, *args, **kwargs)
+
+    return call
+
+
 class _Desk:
     """Where a pool's results come in, and who collects them.
 
-    The lock is given back whatever a signal handler raises, but for one thing: in CPython 3.13 an `if` that
-    ends a loop directly in a `with` jumps back outside of the protection. So such loops call methods.
+    The lock is given back whatever a signal handler raises: wherever one may come, `holding` takes it.
 
     A signal handler comes when the interpreter looks for signals: at the beginning of a function, when a call
     returns, and at the end of each turn of a loop. It may raise, use the pool, or join it. So even under the
@@ -120,36 +134,42 @@ class _Desk:
         while not (late or waiter.done()):
             play = self._lead if self._begin_to_lead(waiter) else self._follow
             late = play(waiter, until)
-        with self.lock:
-            if self.board.leader is waiter:
-                self.board.leader = None
-            if self.board.leader is None:
-                self._hand_over()
-            elif self._leader_is_done():  # by what a signal handler in its thread collected
-                self.board.nudge()
+        self._stop_waiting(waiter)
+
+    @_locked
+    def _stop_waiting(self, waiter: _Waiter) -> None:
+        if self.board.leader is waiter:
+            self.board.leader = None
+        if self.board.leader is None:
+            self._hand_over()
+        elif self._leader_is_done():  # by what a signal handler in its thread collected
+            self.board.nudge()
 
     def come_to_the_end(self) -> None:
         """If this is a signal handler that waits for the end of all: what the thread that it interrupted was
         to do is done here. Results are collected; what was being fed will never be complete."""
         me = threading.get_ident()
-        with self.lock:
-            for token, thread in list(self.board.guarded.items()):
-                if thread == me and isinstance(token, _Job):
-                    error = ValueError("Pool not running: it was joined before all tasks were sent")
-                    token._fail((RAISED_HERE, error))
-            self._look_at_jobs()
+        self._end_feeds_of(me)
         if self.board.leader is not None and self.board.leader_thread == me:
             self.wait(lambda: not self.jobs)
 
+    @_locked
+    def _end_feeds_of(self, me: int) -> None:
+        for token, thread in list(self.board.guarded.items()):
+            if thread == me and isinstance(token, _Job):
+                error = ValueError("Pool not running: it was joined before all tasks were sent")
+                token._fail((RAISED_HERE, error))
+        self._look_at_jobs()
+
+    @_locked
     def _begin_to_lead(self, waiter: _Waiter) -> bool:
         board = self.board
-        with self.lock:
-            if board.leader is None and waiter.may_lead:
-                board.leader_thread = waiter.thread
-                board.leader = waiter
-                board.stop_listening()
-            # The thread of a signal handler may be leading already.
-            return board.leader is not None and board.leader_thread == waiter.thread
+        if board.leader is None and waiter.may_lead:
+            board.leader_thread = waiter.thread
+            board.leader = waiter
+            board.stop_listening()
+        # The thread of a signal handler may be leading already.
+        return board.leader is not None and board.leader_thread == waiter.thread
 
     def _leader_is_done(self) -> bool:
         leader = self.board.leader
@@ -171,28 +191,29 @@ class _Desk:
         if left == 0:
             return True
         waiter.prepare()
-        with self.lock:
-            self._add_follower(waiter)
-            if waiter.done() or (waiter.may_lead and self.board.leader is None):
-                self._remove_follower(waiter)
-                return False
-        waiter.sleep(left)
-        with self.lock:
+        if self._begin_to_follow(waiter):
+            waiter.sleep(left)
             self._remove_follower(waiter)
         return False
 
-    def _add_follower(self, waiter: _Waiter) -> None:
+    @_locked
+    def _begin_to_follow(self, waiter: _Waiter) -> bool:
         self._followers[waiter] = None
         self.board.followers = len(self._followers)
+        if waiter.done() or (waiter.may_lead and self.board.leader is None):
+            self._remove_follower(waiter)
+            return False
+        return True
 
+    @_locked
     def _remove_follower(self, waiter: _Waiter) -> None:
         self._followers.pop(waiter, None)
         self.board.followers = len(self._followers)
 
+    @_locked
     def _wake_followers(self) -> None:
-        with self.lock:
-            for waiter in self._followers:
-                waiter.wake_if_done()
+        for waiter in self._followers:
+            waiter.wake_if_done()
 
     def _hand_over(self) -> None:
         """Nobody leads: somebody who follows is to, or the supervisor listens. Of those in one thread the
@@ -206,31 +227,31 @@ class _Desk:
         if self.jobs and not self.board.listen():
             self.board.ring()
 
+    @_locked
     def _stepped_down(self) -> None:
         """The C core doesn't lead any more, and there are others."""
-        with self.lock:
-            self._wake_followers()
-            if self.board.leader is None:
-                self._hand_over()
+        self._wake_followers()
+        if self.board.leader is None:
+            self._hand_over()
 
+    @_locked
     def changed(self) -> None:
         """Something that somebody may wait for came about in this process."""
-        with self.lock:
-            self._wake_followers()
-            if self.joining:
-                for job in list(self._feeds):
-                    job._end_pauses()
-            if self.board.leader is not None and self._leader_is_done():
-                self.board.nudge()
+        self._wake_followers()
+        if self.joining:
+            for job in list(self._feeds):
+                job._end_pauses()
+        if self.board.leader is not None and self._leader_is_done():
+            self.board.nudge()
 
     # -- results
 
+    @_locked
     def register(self, job: _Job) -> None:
         """Work is out, or about to be. Called guarded, with the job as the token."""
-        with self.lock:
-            self.jobs[job._job] = job
-            if self.failure is not None:
-                job._fail(self.failure)
+        self.jobs[job._job] = job
+        if self.failure is not None:
+            job._fail(self.failure)
 
     def put(self, job: _Job, key: int, task: Task) -> int:
         """Send a task. Returns the load."""
@@ -264,23 +285,26 @@ class _Desk:
     def attend(self) -> None:
         """Nobody may be waiting for what is on its way: let the supervisor look after it."""
         if self.board.leader is None:
-            with self.lock:
-                if self.board.leader is None:
-                    self._hand_over()
+            self._find_leader()
+
+    @_locked
+    def _find_leader(self) -> None:
+        if self.board.leader is None:
+            self._hand_over()
 
     def due(self, result: ApplyResult) -> None:
         self._due[result] = None
         self.board.ring()
 
+    @_locked
     def fail(self, failure: Item) -> None:
         """There will be no more results."""
-        with self.lock:
-            if self.failure is None:
-                self.failure = failure
-            for job in list(self.jobs.values()):
-                job._fail(self.failure)
-            self.board.end()  # who leads sees it
-            self._wake_followers()
+        if self.failure is None:
+            self.failure = failure
+        for job in list(self.jobs.values()):
+            job._fail(self.failure)
+        self.board.end()  # who leads sees it
+        self._wake_followers()
 
     def break_down(self, reason: BaseException) -> None:
         """Nobody looks after the workers any more."""
@@ -303,17 +327,17 @@ class _Desk:
             del self._due[result]
             self.changed()
 
+    @_locked
     def _put_right(self) -> None:
         """Signal handlers raised in guarded calls. That may happen here as well, so all can be done again."""
-        with self.lock:
-            tokens = list(self.board.broken_off)
-            for token in tokens:
-                self._give_up(token)
-            self._look_at_jobs()
-            for waiter in self._followers:
-                waiter.wake()
-            for token in tokens:
-                self._is_put_right(token)
+        tokens = list(self.board.broken_off)
+        for token in tokens:
+            self._give_up(token)
+        self._look_at_jobs()
+        for waiter in self._followers:
+            waiter.wake()
+        for token in tokens:
+            self._is_put_right(token)
 
     def _is_put_right(self, token: _Waiter | _Job | None) -> None:
         with contextlib.suppress(ValueError):  # a signal handler has done the same

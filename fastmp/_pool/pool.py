@@ -14,6 +14,7 @@ import weakref
 import fastmp
 
 from .. import _core, _logging, _threads
+from .._at_once import holding
 from .._finalize import Finalize
 from .classic import ClassicBoard
 from .desk import Tasks, _Desk, _left
@@ -92,7 +93,7 @@ class Pool:
         )
         try:
             self._repopulate_pool()
-            self._supervisor.start()
+            _threads.start(self._supervisor)
             self._terminate = Finalize(self, _terminate_pool, args=(self._desk, self._pool), exitpriority=15)
             self._state = RUN
         except BaseException:
@@ -318,8 +319,9 @@ class Pool:
         if self._desk.packer is not None:
             self._desk.packer.add_workers()
         workers: list[BaseProcess] = []
-        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGINT})
+        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, ())
         try:
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGINT})
             # All are made before the first is started: what is touched while there are copies is copied.
             workers += [self._make_worker(mask) for _ in range(self._processes - len(self._pool))]
             for w in workers:
@@ -500,10 +502,13 @@ def _look_after(pool_ref: weakref.ref[Pool]) -> select.poll | None:
 
 def _terminate_pool(desk: _Desk, workers: list[BaseProcess]) -> None:
     """At terminate(), at the exit of the process, or when nobody has the pool any more."""
-    with desk.lock:
-        desk.fail((RAISED_HERE, PoolTerminated("the pool was terminated")))
-        _end_workers(workers)
+    holding(desk.lock, _terminate_held, desk, workers)
     desk.board.ring()
+
+
+def _terminate_held(desk: _Desk, workers: list[BaseProcess]) -> None:
+    desk.fail((RAISED_HERE, PoolTerminated("the pool was terminated")))
+    _end_workers(workers)
 
 
 def _abandon(desk: _Desk, workers: list[BaseProcess]) -> None:

@@ -8,6 +8,7 @@ import time
 import types
 
 from .. import _core
+from .._at_once import holding
 from .._core import TimeoutError
 from .._threads import report
 from .errors import MaybeDecodingError, RemoteTraceback, WorkerDied, _safe_repr, rebuild_exc
@@ -150,8 +151,7 @@ class ApplyResult(_Job, _core.AwaitedJob):
             raise TimeoutError
         if self._success:
             return self._value
-        with self._desk.lock:  # who ends the pool holds it until that is done
-            pass
+        holding(self._desk.lock, int)  # who ends the pool holds it until that is done
         try:
             raise self._value
         finally:
@@ -259,26 +259,31 @@ class IMapIterator(_Job, _core.IteratingJob):
         seconds; StopIteration after the last."""
         until = None if timeout is None else time.monotonic() + timeout
         while True:
-            with self._desk.lock:
-                there = self._next_quickly()
-                if there is not None:
-                    return there[0]
-                item = self._pop()
-                if item is not None:
-                    value = self._value_of(*item)
-                    if not self._in_chunks:
-                        return value
-                    self._begin_chunk(value)
-                    continue
-                if self._index == self._total:
-                    raise StopIteration
-                if self._failure is not None:
-                    raise self._outcome(self._failure)[1]
+            there = holding(self._desk.lock, self._take_next)
+            if there is not None:
+                return there[0]
             left = None if until is None else max(0.0, until - time.monotonic())
             self._end_pause()
             self._desk.wait(self._satisfied, left, job=self)
             if not self._satisfied():
                 raise TimeoutError
+
+    def _take_next(self) -> tuple[Any] | None:
+        there: tuple[Any] | None = self._next_quickly()
+        if there is not None:
+            return there
+        item = self._pop()
+        if item is not None:
+            value = self._value_of(*item)
+            if not self._in_chunks:
+                return (value,)
+            self._begin_chunk(value)
+            return self._take_next()
+        if self._index == self._total:
+            raise StopIteration
+        if self._failure is not None:
+            raise self._outcome(self._failure)[1]
+        return None
 
     def _value_of(self, key: int, kind: int, value: Any) -> Any:
         success, value = self._outcome((kind, value), f"task {key} of the imap of ")
@@ -287,9 +292,11 @@ class IMapIterator(_Job, _core.IteratingJob):
         raise value
 
     def _arrived(self) -> None:
-        with self._desk.lock:
-            if self._complete():
-                self._end()
+        holding(self._desk.lock, self._end_if_complete)
+
+    def _end_if_complete(self) -> None:
+        if self._complete():
+            self._end()
 
     def _fail(self, failure: Item) -> None:
         self._failure = failure

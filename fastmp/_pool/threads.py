@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 
-from .._threads import insist
+from .._threads import insist, start
 from .local_board import LocalBoard
 from .pool import Pool
 from .tasks import RAISED_HERE
@@ -119,7 +119,7 @@ class ThreadWorker:
         return 0 if self.thread.ident is not None and not self.is_alive() else None
 
     def start(self) -> None:
-        self.thread.start()
+        start(self.thread)
 
     def is_alive(self) -> bool:
         return self.thread.is_alive()
