@@ -14,8 +14,11 @@ Methods, built-in ones too, and functools.partial need no reducer here: pickle k
 from __future__ import annotations
 
 import _pickle  # pickle.py is slow to import
+import _socket
 import array
+import contextlib
 import copyreg
+import functools
 import os
 import socket
 import sys
@@ -23,10 +26,11 @@ import sys
 import fastmp
 
 from . import _core, _definitions, _spawning
+from ._at_once import at_once
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import IO, Any, ClassVar, TypeAlias
 
     Reducer: TypeAlias = Callable[[Any], Any]
@@ -201,21 +205,38 @@ def sendfds(sock: socket.socket, fds: Sequence[int]) -> None:
     socket.send_fds(sock, [bytes([len(fds) % 256])], fds)
 
 
+# What is received is the caller's as soon as it is returned, and closed if a signal handler raises before.
+
+
 def recvfds(sock: socket.socket, size: int) -> list[int]:
     """Receive `size` descriptors that sendfds() sent. They are not inherited by programs executed later."""
     byte, fds = receive(sock, 1, size)
-    if not byte and not fds:
-        raise EOFError
-    if len(fds) != size or not byte or byte[0] != size % 256:
-        for fd in fds:
-            os.close(fd)
-        raise RuntimeError(f"Invalid data received: {len(fds)} descriptors, {size} were expected")
-    return fds
+    try:
+        if not byte and not fds:
+            raise EOFError
+        if len(fds) != size or not byte or byte[0] != size % 256:
+            raise RuntimeError(f"Invalid data received: {len(fds)} descriptors, {size} were expected")
+        return fds
+    except BaseException:
+        close(fds)
+        raise
 
 
 def receive(sock: socket.socket, size: int, most_fds: int) -> tuple[bytes, list[int]]:
     """Bytes and the descriptors that come with them, which are not inherited by programs executed later."""
-    return unpack(sock.recvmsg(size, room_for(most_fds), socket.MSG_CMSG_CLOEXEC))
+    packets: list[tuple[Any, ...]] = []
+    try:
+        at_once(packets.append, sock.recvmsg, size, room_for(most_fds), socket.MSG_CMSG_CLOEXEC)
+        return unpack(packets[0])
+    except BaseException:
+        for packet in packets:
+            close(unpack(packet)[1])
+        raise
+
+
+def close(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def room_for(count: int) -> int:
@@ -235,7 +256,7 @@ def unpack(packet: tuple[Any, ...]) -> tuple[bytes, list[int]]:
 
 def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:
     """Send a descriptor over a connection made of a Unix socket."""
-    with socket.fromfd(conn.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+    with contextlib.closing(_socket_of(conn)) as sock:
         sendfds(sock, [handle])
     if isinstance(conn, _core.Connection):
         conn._interpose()
@@ -245,8 +266,19 @@ def recv_handle(conn: Any) -> int:
     """Receive a descriptor that send_handle() sent."""
     if isinstance(conn, _core.Connection):
         conn._uncover()
-    with socket.fromfd(conn.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        return recvfds(sock, 1)[0]
+    fds: list[int] = []
+    try:
+        with contextlib.closing(_socket_of(conn)) as sock:
+            fds = recvfds(sock, 1)
+        return fds[0]
+    except BaseException:
+        close(fds)
+        raise
+
+
+def _socket_of(conn: Any) -> Any:
+    make = functools.partial(_socket.socket, socket.AF_UNIX, socket.SOCK_STREAM, 0)
+    return at_once(make, os.dup, conn.fileno())
 
 
 def DupFd(fd: int) -> Any:

@@ -20,7 +20,7 @@ import sys
 import threading
 
 from . import _logging, _threads, connection, process, reduction
-from ._at_once import at_once
+from ._at_once import at_once, holding
 from ._core import AuthenticationError
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -57,8 +57,14 @@ class DupFd:
 
     def detach(self) -> int:
         """The descriptor, now this process's own."""
-        with _resource_sharer.get_connection(self._ticket) as conn:
-            return reduction.recv_handle(conn)
+        fds: list[int] = []
+        try:
+            with _resource_sharer.get_connection(self._ticket) as conn:
+                fds = [reduction.recv_handle(conn)]
+            return fds[0]
+        except BaseException:
+            reduction.close(fds)
+            raise
 
 
 class _Sharer:
@@ -75,10 +81,12 @@ class _Sharer:
     ) -> Ticket:
         """Offer something: the ticket for which `send(connection, pid)` is called, and `close()` after it."""
         key = secrets.token_hex(16)
-        with self._lock:
-            listener = self._listener or self._start()
-            self._offers[key] = send, close
-        return listener.address, key
+        return holding(self._lock, self._add_offer, key, (send, close)), key
+
+    def _add_offer(self, key: str, offer: Offer) -> connection.Address:
+        listener = self._listener or self._start()
+        self._offers[key] = offer
+        return listener.address
 
     @staticmethod
     def get_connection(ticket: Ticket) -> connection.Connection:
@@ -90,24 +98,26 @@ class _Sharer:
 
     def stop(self, timeout: float | None = None) -> None:
         """End the thread and withdraw all offers. The next one starts it again."""
-        with self._lock:
-            listener, thread = self._listener, self._thread
-            if listener is None or thread is None:
-                return
-            self._listener = None
-            self._knock(listener, timeout)
-            thread.join(timeout)
-            if thread.is_alive():
-                _logging.sub_warning("the thread that shares descriptors did not stop in %s seconds", timeout)
-            listener.close()
-            self._reset()
+        holding(self._lock, self._stop, timeout)
+
+    def _stop(self, timeout: float | None) -> None:
+        listener, thread = self._listener, self._thread
+        if listener is None or thread is None:
+            return
+        self._listener = None
+        self._knock(listener, timeout)
+        thread.join(timeout)
+        if thread.is_alive():
+            _logging.sub_warning("the thread that shares descriptors did not stop in %s seconds", timeout)
+        listener.close()
+        self._reset()
 
     def _start(self) -> connection.Listener:
         key = bytes(process.current_process().authkey)
         listener = self._listener = connection.Listener(authkey=key, backlog=BACKLOG)
         try:
             thread = threading.Thread(target=self._serve, args=(listener,), daemon=True)
-            thread.start()
+            _threads.start(thread)
             self._thread = thread
         except BaseException:  # of a signal handler, and then the thread may run
             self._listener = None

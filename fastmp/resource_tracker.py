@@ -42,7 +42,7 @@ from collections import deque
 import fastmp
 
 from . import _core, reduction
-from ._at_once import at_once
+from ._at_once import at_once, holding
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -104,16 +104,18 @@ class ResourceTracker:
         return _encode(command, name, rtype, simple=self._use_simple_format)
 
     def _write(self, line: bytes) -> None:
-        with self._lock:
-            self._waiting.append(line)
-            if self._busy:
-                return  # a finalizer interrupted the loop below, which will write the line
-            self._busy = True
-            try:
-                while self._waiting:
-                    self._write_line(self._waiting.popleft())
-            finally:
-                self._busy = False
+        holding(self._lock, self._write_all, line)
+
+    def _write_all(self, line: bytes) -> None:
+        self._waiting.append(line)
+        if self._busy:
+            return  # a finalizer interrupted the loop below, which will write the line
+        self._busy = True
+        try:
+            while self._waiting:
+                self._write_line(self._waiting.popleft())
+        finally:
+            self._busy = False
 
     def _write_line(self, line: bytes) -> None:
         if self._fd is not None and not self._sent(line):
@@ -142,7 +144,7 @@ class ResourceTracker:
         self._fd = self._pid = self._exitcode = None
         warnings.warn(
             "resource_tracker: process died unexpectedly, relaunching.  Some resources might leak.",
-            stacklevel=5,
+            stacklevel=7,
         )
 
     def _launch(self) -> None:

@@ -4,6 +4,7 @@ A message has then been sent wholly or not at all, received or not; who is at th
 that did not come about is told; and no descriptor or file is left."""
 
 import contextlib
+import functools
 import os
 import pickle
 import socket
@@ -12,8 +13,9 @@ import struct
 import pytest
 from strikes import Struck, all_strikes, strike, strike_asleep
 from targets import DEADLINE
+from waiting import wait_until
 
-from fastmp import connection, resource_sharer
+from fastmp import connection, reduction, resource_sharer
 from fastmp.connection import Client, Listener, Pipe, stream_pipe
 
 KEY = b"key"
@@ -111,6 +113,31 @@ def test_a_connection_in_a_message_is_struck(pipe, stride):
             resource_sharer.stop()
             with pytest.raises(EOFError):
                 here.recv()
+
+
+@each_stride
+@each_pipe
+@pytest.mark.parametrize("way", ["recv_handle", "DupFd"])
+def test_a_descriptor_that_is_received_is_struck(pipe, way, stride):
+    """It is the caller's, or closed: the pipe ends when all have let go of it."""
+    for striker, k in all_strikes(stride):
+        a, b = pipe()
+        reader, writer = os.pipe()
+        with a, b, open(reader, "rb", 0) as file:
+            os.set_blocking(reader, False)
+            if way == "DupFd":
+                receive = resource_sharer.DupFd(writer).detach
+            else:
+                reduction.send_handle(a, writer, os.getpid())
+                receive = functools.partial(reduction.recv_handle, b)
+            fd = struck_run(striker, k, receive)
+            os.close(writer)
+            if fd is not None:
+                os.close(fd)
+            a.close()
+            b.close()
+            resource_sharer.stop()
+            wait_until(lambda file=file: file.read() == b"")  # the thread of the sharer lets go, too
 
 
 @each_stride
