@@ -91,34 +91,47 @@ processes_are_heard(void)
     check_tally();
 }
 
-static void
-threads(uint64_t most, uint64_t most_bytes)
+enum kind { THREADS, PROCESSES };
+
+#define MOST (MAKERS > TAKERS ? MAKERS : TAKERS)
+
+struct crowd {
+    enum kind kind;
+    int count;
+    pthread_t threads[MOST];
+    pid_t processes[MOST];
+};
+
+static struct crowd
+gather(enum kind kind, int count, void (*body)(void *), size_t step)
 {
-    begin(most, most_bytes);
-    tally = check_shared(sizeof(*tally));
-    fake_futex.unsliced = 1;
-    pthread_t makers[MAKERS], takers[TAKERS];
-    check_threads(takers, TAKERS, take, NULL, 0);
-    check_threads(makers, MAKERS, make, NULL, 1);
-    check_finish_all(makers, MAKERS);
-    finish_takers();
-    check_finish_all(takers, TAKERS);
-    fake_futex.unsliced = 0;
-    check_tally();
+    struct crowd c = {.kind = kind, .count = count};
+    if (kind == THREADS)
+        check_threads(c.threads, count, body, NULL, step);
+    else
+        check_forks(c.processes, count, body, NULL, step);
+    return c;
 }
 
 static void
-processes(uint64_t most, uint64_t most_bytes)
+await(const struct crowd *c)
+{
+    if (c->kind == THREADS)
+        check_finish_all(c->threads, c->count);
+    else
+        check_join_all(c->processes, c->count);
+}
+
+static void
+push_and_take(enum kind kind, uint64_t most, uint64_t most_bytes)
 {
     begin(most, most_bytes);
     tally = check_shared(sizeof(*tally));
     fake_futex.unsliced = 1;
-    pid_t makers[MAKERS], takers[TAKERS];
-    check_forks(takers, TAKERS, take, NULL, 0);
-    check_forks(makers, MAKERS, make, NULL, 1);
-    check_join_all(makers, MAKERS);
+    struct crowd takers = gather(kind, TAKERS, take, 0), makers = gather(kind, MAKERS, make, 1);
+    await(&makers);
     finish_takers();
-    check_join_all(takers, TAKERS);
+    await(&takers);
     fake_futex.unsliced = 0;
     check_tally();
 }
@@ -126,43 +139,43 @@ processes(uint64_t most, uint64_t most_bytes)
 static void
 threads_unbounded(void)
 {
-    threads(0, 0);
+    push_and_take(THREADS, 0, 0);
 }
 
 static void
 threads_bounded_by_count(void)
 {
-    threads(2, 0);
+    push_and_take(THREADS, 2, 0);
 }
 
 static void
 threads_bounded_by_bytes(void)
 {
-    threads(0, 4096);
+    push_and_take(THREADS, 0, 4096);
 }
 
 static void
 threads_bounded_by_both(void)
 {
-    threads(50, 4096);
+    push_and_take(THREADS, 50, 4096);
 }
 
 static void
 processes_unbounded(void)
 {
-    processes(0, 0);
+    push_and_take(PROCESSES, 0, 0);
 }
 
 static void
 processes_bounded_by_count(void)
 {
-    processes(2, 0);
+    push_and_take(PROCESSES, 2, 0);
 }
 
 static void
 processes_bounded_by_bytes(void)
 {
-    processes(0, 4096);
+    push_and_take(PROCESSES, 0, 4096);
 }
 
 CHECK_MAIN(TEST(processes_are_heard), TEST(threads_unbounded), TEST(threads_bounded_by_count),
