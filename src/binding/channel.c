@@ -4,6 +4,7 @@
  * interrupted call leaves is nothing: a message was sent, or taken, or it was not. */
 #include "binding/codec.h"
 #include "binding/connection.h"
+#include "binding/copy.h"
 
 /* A message on its way. */
 struct passage {
@@ -184,11 +185,11 @@ channel_receive(ConnectionObject *self, size_t most)
 
 /* The bytes of the message, put into `to`, where there is that much room. */
 static Py_ssize_t
-copy_bytes(module_state *state, PyObject *bytes, char *to, Py_ssize_t room)
+give_bytes(module_state *state, PyObject *bytes, char *to, Py_ssize_t room)
 {
     Py_ssize_t length = PyBytes_Size(bytes);
     if (length <= room) {
-        codec_copy(to, PyBytes_AsString(bytes), (size_t)length);
+        copy_bytes(to, PyBytes_AsString(bytes), (size_t)length);
         return length;
     }
     PyErr_SetObject(state->BufferTooShort, bytes);
@@ -205,11 +206,11 @@ channel_receive_into(ConnectionObject *self, const Py_buffer *view, Py_ssize_t o
         return -1;
     if (p.message.kind == MESSAGE_BYTES && p.message.bytes <= (uint64_t)room) {
         length = (Py_ssize_t)p.message.bytes;
-        codec_copy(to, p.message.data, (size_t)length);
+        copy_bytes(to, p.message.data, (size_t)length);
     } else {
         PyObject *bytes = codec_open_bytes(self->state, &p.message);
         if (bytes != NULL)
-            length = copy_bytes(self->state, bytes, to, room);
+            length = give_bytes(self->state, bytes, to, room);
         Py_XDECREF(bytes);
     }
     put_away(&p);
@@ -256,7 +257,7 @@ channel_send_bytes(ConnectionObject *self, const void *data, Py_ssize_t bytes)
     fmp_arena *a = begin(&p, self);
     int rc = fmp_queue_prepare(a, (uint64_t)bytes, FMP_REF_NONE, MESSAGE_BYTES, &p.parcel);
     if (rc == 0) {
-        codec_copy(p.parcel.data, data, (size_t)bytes);
+        copy_bytes(p.parcel.data, data, (size_t)bytes);
         rc = dispatch(&p);
     } else
         raise_rc(self->state, rc);

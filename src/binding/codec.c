@@ -1,11 +1,9 @@
 #include "binding/codec.h"
+#include "binding/copy.h"
 #include "binding/loan_type.h"
 #include "binding/native.h"
 
 #include <string.h>
-
-#define COPY_WITHOUT_GIL ((size_t)1 << 16) /* bytes */
-#define FRESH ((size_t)1 << 17) /* from so many bytes on, the C library may well have mapped them just now */
 
 int
 codec_encode(module_state *state, PyObject *obj, Py_buffer *contents)
@@ -20,33 +18,6 @@ codec_encode(module_state *state, PyObject *obj, Py_buffer *contents)
     int rc = PyObject_GetBuffer(pickled, contents, PyBUF_SIMPLE);
     Py_DECREF(pickled);
     return rc;
-}
-
-void
-codec_copy(void *to, const void *from, size_t bytes)
-{
-    if (bytes == 0)
-        return; /* there may be no address then */
-    if (bytes < COPY_WITHOUT_GIL) {
-        memcpy(to, from, bytes);
-        return;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    memcpy(to, from, bytes);
-    Py_END_ALLOW_THREADS
-}
-
-void
-codec_copy_out(void *to, const void *from, size_t bytes)
-{
-    if (bytes < FRESH) {
-        codec_copy(to, from, bytes);
-        return;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    fmp_memory_expect(to, bytes);
-    memcpy(to, from, bytes);
-    Py_END_ALLOW_THREADS
 }
 
 /* ---- into a message ------------------------------------------------------------------------------ */
@@ -191,7 +162,7 @@ load_write(const struct load *l, char *to)
     for (uint32_t i = 0; i < l->count; i++) {
         if (i >= l->pieces)
             to = (char *)start + buffer_at((uint64_t)(to - start));
-        codec_copy(to, l->views[i].buf, (size_t)l->views[i].len);
+        copy_bytes(to, l->views[i].buf, (size_t)l->views[i].len);
         to += l->views[i].len;
     }
 }
@@ -211,7 +182,7 @@ fill(fmp_arena *a, const void *head, size_t head_bytes, const struct load *l, co
             fmp_object_land(a, shipped);
         return rc;
     }
-    codec_copy(p->data, head, head_bytes);
+    copy_bytes(p->data, head, head_bytes);
     load_write(l, (char *)p->data + head_bytes);
     return 0;
 }
@@ -256,7 +227,7 @@ copy_of(const char *data, uint64_t bytes, int readonly)
     PyObject *copy = readonly ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)bytes)
                               : PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)bytes);
     if (copy != NULL)
-        codec_copy_out(readonly ? PyBytes_AS_STRING(copy) : PyByteArray_AS_STRING(copy), data, (size_t)bytes);
+        copy_out(readonly ? PyBytes_AS_STRING(copy) : PyByteArray_AS_STRING(copy), data, (size_t)bytes);
     return copy;
 }
 
@@ -410,6 +381,6 @@ codec_open_bytes(module_state *state, const fmp_message *m)
         return codec_as_pickle(state, m->data, (Py_ssize_t)m->bytes);
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)m->bytes);
     if (bytes != NULL)
-        codec_copy_out(PyBytes_AS_STRING(bytes), m->data, (size_t)m->bytes);
+        copy_out(PyBytes_AS_STRING(bytes), m->data, (size_t)m->bytes);
     return bytes;
 }

@@ -27,12 +27,6 @@ int codec_encode(module_state *state, PyObject *obj, Py_buffer *contents);
 int codec_pack(module_state *state, fmp_arena *a, const void *head, size_t head_bytes, PyObject *dumps,
                PyObject *obj, uint32_t kind, fmp_parcel *p);
 
-/* Copy contents to or from a message. If that takes long, others may run meanwhile. */
-void codec_copy(void *to, const void *from, size_t bytes);
-
-/* The same into the memory of a new object. */
-void codec_copy_out(void *to, const void *from, size_t bytes);
-
 /* The object that a message's contents, or a pickle, stand for; NULL with what unpickling raised. They are
  * not looked at after it returned. */
 PyObject *codec_decode(module_state *state, const void *data, Py_ssize_t bytes);

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "binding/codec.h"
+#include "binding/copy.h"
 
 #define DEPTH 2          /* tuples in tuples */
 #define ITEMS_MOST 255   /* of a tuple: one byte */
@@ -115,7 +115,7 @@ write_text(char letter, const char *text, Py_ssize_t bytes, char *to)
 {
     uint32_t length = (uint32_t)bytes;
     to = write_number(letter, &length, sizeof(length), to);
-    codec_copy(to, text, (size_t)bytes);
+    copy_bytes(to, text, (size_t)bytes);
     return to + bytes;
 }
 
@@ -199,7 +199,7 @@ read_bytes(const char *data, Py_ssize_t count)
 {
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, count);
     if (bytes != NULL)
-        codec_copy_out(PyBytes_AS_STRING(bytes), data, (size_t)count);
+        copy_out(PyBytes_AS_STRING(bytes), data, (size_t)count);
     return bytes;
 }
 

@@ -7,6 +7,7 @@
  * they happen; there is no feeder thread, and what was put stays in the arena whatever becomes of the
  * process that put it. */
 #include "binding/codec.h"
+#include "binding/copy.h"
 #include "binding/handle.h"
 #include "core/queue.h"
 
@@ -230,7 +231,7 @@ queue_put_bytes(QueueObject *self, PyObject *const *args, Py_ssize_t nargs, PyOb
         return NULL;
     int rc = fmp_queue_prepare(self->handle.arena, (uint64_t)contents.len, FMP_REF_NONE, MESSAGE_BYTES, &t.parcel);
     if (rc == 0)
-        codec_copy(t.parcel.data, contents.buf, (size_t)contents.len);
+        copy_bytes(t.parcel.data, contents.buf, (size_t)contents.len);
     PyBuffer_Release(&contents);
     if (rc < 0)
         return raise_rc(self->handle.state, rc);

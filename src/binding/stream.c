@@ -15,6 +15,7 @@
  * thread. */
 #include "binding/codec.h"
 #include "binding/connection.h"
+#include "binding/copy.h"
 #include "core/frame.h"
 
 #define QUICK ((size_t)1 << 14) /* bytes that a call may copy with the GIL held: some microseconds */
@@ -247,7 +248,7 @@ stream_receive_into(ConnectionObject *self, const Py_buffer *view, Py_ssize_t of
     if (message == NULL)
         return bytes;
     if (fits)
-        codec_copy(to, PyBytes_AsString(message), (size_t)bytes);
+        copy_bytes(to, PyBytes_AsString(message), (size_t)bytes);
     else
         PyErr_SetObject(self->state->BufferTooShort, message);
     Py_DECREF(message);
