@@ -1,11 +1,14 @@
 """Connections: their end, and waiting for what the other end does."""
 
+import fcntl
 import os
 import selectors
 import signal
+import threading
 
 import pytest
-from waiting import DEADLINE
+from processes import blocked
+from waiting import DEADLINE, wait_until
 
 from fastmp import _core, connection
 from fastmp.connection import Connection, Pipe
@@ -190,12 +193,52 @@ def test_descriptor_that_does_not_block():
         child.close()
 
 
-def test_closed_while_another_thread_waits(pair, in_thread):
-    _, b = pair
-    received = in_thread(b.recv)
+def send_endlessly(end):
+    while True:
+        end.send_bytes(bytes(CHUNK))
+
+
+def poll_endlessly(end):
+    end.poll(None)
+
+
+WAITS = [Connection.recv, poll_endlessly, send_endlessly]
+
+
+@pytest.mark.parametrize("call", WAITS)
+@pytest.mark.parametrize("ends", ["pair", "stream"])
+def test_closed_while_another_thread_waits(ends, call, request, in_thread):
+    """What is opened next gets another number, or that thread would take bytes out of it, or put some in."""
+    a, b = request.getfixturevalue(ends)
+    thread, number = [], b.fileno()
+    waited = in_thread(lambda: (thread.append(threading.get_native_id()), call(b)))
+    wait_until(lambda: thread and blocked(os.getpid(), thread[0]))
     b.close()
+    others = first_free(number, like=a)
     with pytest.raises(OSError, match="handle is closed"):
-        received()
+        waited()
+    assert others != number
+    assert first_free(number, like=a) == number
+
+
+def first_free(least, like):
+    """The number that the next descriptor gets, from `least` on."""
+    number = fcntl.fcntl(like, fcntl.F_DUPFD_CLOEXEC, least)
+    os.close(number)
+    return number
+
+
+@pytest.mark.parametrize("call", WAITS)
+@pytest.mark.parametrize("ends", ["pair", "stream"])
+def test_closed_by_a_signal_handler_meanwhile(ends, call, request):
+    _, b = request.getfixturevalue(ends)
+    old = signal.signal(signal.SIGALRM, lambda number, frame: b.close())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        with pytest.raises(OSError, match="handle is closed"):
+            call(b)
+    finally:
+        signal.signal(signal.SIGALRM, old)
 
 
 def test_threads_that_share_an_end(pair, in_thread):

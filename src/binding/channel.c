@@ -65,7 +65,7 @@ attend(ConnectionObject *self, blocking_fn fn, fmp_time until, int *rc)
 {
     struct passage p;
     begin(&p, self);
-    int raised = try_then_wait(fn, &p, until, rc);
+    int raised = connection_wait(self, 1, fn, &p, until, rc);
     finish(&p);
     return raised;
 }
@@ -141,7 +141,7 @@ receive(struct passage *p, ConnectionObject *self)
 {
     int rc;
     begin(p, self);
-    int raised = try_then_wait(receive_blocking, p, FMP_FOREVER, &rc);
+    int raised = connection_wait(self, 1, receive_blocking, p, FMP_FOREVER, &rc);
     if (raised == 0 && rc == 0)
         return 0;
     if (raised == 0)
@@ -229,7 +229,7 @@ channel_poll(ConnectionObject *self, fmp_time until, int *rc)
 static int
 dispatch(struct passage *p)
 {
-    int rc, raised = try_then_wait(send_blocking, p, FMP_FOREVER, &rc);
+    int rc, raised = connection_wait(p->self, 1, send_blocking, p, FMP_FOREVER, &rc);
     if (raised == 0 && rc == 0)
         return 0;
     if (raised == 0)

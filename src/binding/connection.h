@@ -7,12 +7,15 @@
 #define FMP_BINDING_CONNECTION_H
 
 #include "binding/end_type.h"
+#include "binding/wait.h"
 
 typedef struct {
     PyObject_HEAD
     module_state *state;
     fmp_arena *arena;
     _Atomic int fd; /* -1 once closed, perhaps while another thread waits */
+    int waiting;    /* calls that may be about to use it; a forked child's copy counts those of its parent's threads */
+    int vacated;    /* the number of one that was closed meanwhile, and nobody else's before they end; or -1 */
     EndObject *end; /* NULL: the transport is the stream */
     char is_socket;
     char readable;
@@ -29,6 +32,9 @@ PyObject *connection_stream_pair(PyObject *module, PyObject *duplex);
 
 /* Close the descriptor. */
 void connection_shut(ConnectionObject *self);
+
+/* As wait_without_gil (hasty: as try_then_wait), with the descriptor. */
+int connection_wait(ConnectionObject *self, int hasty, blocking_fn fn, void *arg, fmp_time until, int *rc);
 
 /* Raise for what became of a message, of which nothing is kept. Returns -1. */
 int connection_fail(ConnectionObject *self, int rc);

@@ -17,6 +17,29 @@ set_fd(ConnectionObject *self, int fd)
     return 0;
 }
 
+/* Close the descriptor; while another call has it in hands, its number is kept from whatever is opened next. */
+static void
+let_go(ConnectionObject *self, int fd)
+{
+    if (self->waiting > 0 && self->vacated < 0 && fmp_fd_vacate(fd) == 0)
+        self->vacated = fd;
+    else
+        fmp_fd_close(fd);
+}
+
+int
+connection_wait(ConnectionObject *self, int hasty, blocking_fn fn, void *arg, fmp_time until, int *rc)
+{
+    fmp_waiter w = FMP_WAITER(until);
+    self->waiting++;
+    int raised = hasty ? try_then_wait(fn, arg, until, rc) : wait_without_gil(fn, arg, &w, rc);
+    if (--self->waiting == 0 && self->vacated >= 0) {
+        fmp_fd_close(self->vacated);
+        self->vacated = -1;
+    }
+    return raised;
+}
+
 void
 connection_shut(ConnectionObject *self)
 {
@@ -26,7 +49,7 @@ connection_shut(ConnectionObject *self)
     self->end = NULL;
     stream_forget(self);
     if (fd >= 0)
-        fmp_fd_close(fd);
+        let_go(self, fd);
     if (fd >= 0 && end != NULL)
         fmp_channel_left(&end->end);
     Py_XDECREF((PyObject *)end);
@@ -40,6 +63,7 @@ connection_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSE
     if (self == NULL)
         return NULL;
     self->state = state_of_type(type);
+    self->vacated = -1;
     fmp_store(&self->fd, -1);
     self->arena = fmp_here();
     if (self->arena == NULL) {
@@ -235,11 +259,13 @@ connection_poll(ConnectionObject *self, PyObject *const *args, Py_ssize_t nargs,
         (timeout != NULL && args_deadline(timeout, &until) < 0) ||
         (self->end != NULL ? channel_poll : stream_poll)(self, until, &rc) < 0)
         return NULL;
-    if (rc != 0 && rc != FMP_TIMEOUT) {
+    if (rc == FMP_TIMEOUT)
+        Py_RETURN_FALSE;
+    if (rc != 0 || check_closed(self) < 0) { /* what was closed meanwhile may look readable */
         connection_fail(self, rc);
         return NULL;
     }
-    return PyBool_FromLong(rc == 0);
+    Py_RETURN_TRUE;
 }
 
 /* ---- sending -------------------------------------------------------------------------------------- */

@@ -80,10 +80,7 @@ poll_blocking(void *arg, fmp_waiter *w)
 static int
 move(ConnectionObject *self, blocking_fn fn, void *arg, size_t bytes, int *rc)
 {
-    if (self->is_socket && bytes <= QUICK)
-        return try_then_wait(fn, arg, FMP_FOREVER, rc);
-    fmp_waiter w = FMP_WAITER(FMP_FOREVER);
-    return wait_without_gil(fn, arg, &w, rc);
+    return connection_wait(self, self->is_socket && bytes <= QUICK, fn, arg, FMP_FOREVER, rc);
 }
 
 void
@@ -269,7 +266,7 @@ stream_receive_object(ConnectionObject *self)
 int
 stream_poll(ConnectionObject *self, fmp_time until, int *rc)
 {
-    return try_then_wait(poll_blocking, self, until, rc);
+    return connection_wait(self, 1, poll_blocking, self, until, rc);
 }
 
 /* ---- sending -------------------------------------------------------------------------------------- */

@@ -140,6 +140,10 @@ int fmp_fd_pair(int sockets[2], int duplex);
 
 void fmp_fd_close(int fd);
 
+/* Close what it stands for, but keep the number: whatever is done with it from now on fails. 0, or -errno and nothing
+ * was done. */
+int fmp_fd_vacate(int fd);
+
 /* Is the other one of a pair closed by all who had it? 1 or 0. */
 int fmp_fd_hung_up(int fd);
 

@@ -22,6 +22,8 @@ wait_for(int fd, short events, fmp_time until)
 {
     struct pollfd p = {.fd = fd, .events = events};
     struct timespec ts, *timeout = NULL;
+    if (fd < 0) /* which ppoll would wait for, for ever */
+        return -EBADF;
     if (until != FMP_FOREVER) {
         fmp_time left = until - fmp_clock();
         if (left < 0)
@@ -105,6 +107,17 @@ void
 fmp_fd_close(int fd)
 {
     close(fd); /* never again on EINTR: Linux has let go of the number by then */
+}
+
+int
+fmp_fd_vacate(int fd)
+{
+    int nowhere = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); /* never connected */
+    if (nowhere < 0)
+        return -errno;
+    int rc = dup3(nowhere, fd, O_CLOEXEC) < 0 ? -errno : 0;
+    close(nowhere);
+    return rc;
 }
 
 int
