@@ -275,6 +275,38 @@ def test_a_condition_that_waits_for_its_lock_is_struck(condition, raises, in_thr
 
 
 @each_condition
+@pytest.mark.parametrize("way", ["with", "release"])
+def test_a_condition_is_struck_again_while_it_waits_for_its_lock(condition, way, elsewhere):
+    """The lock is another's: it is not given back, and it is the handler's exception that comes out."""
+    cond = CONDITIONS[condition]()
+    holders = []
+
+    def have_it_taken():
+        holders.append(elsewhere(cond))
+        raise Struck
+
+    def wait():
+        strike_asleep(cond.wait, have_it_taken, strike)
+
+    with pytest.raises(Struck):
+        if way == "with":
+            with cond:
+                wait()
+        else:
+            cond.acquire()
+            try:
+                wait()
+            finally:
+                cond.release()
+    assert cond.locked()
+    assert not cond._lock._is_mine()
+    holders.pop()()
+    assert not cond.locked()
+    use(cond)
+    assert not cond.locked()
+
+
+@each_condition
 def test_a_handler_notifies(condition):
     cond = CONDITIONS[condition]()
 

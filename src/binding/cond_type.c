@@ -1,12 +1,14 @@
 /* cond_type.c: Condition. It waits with the lock that it was given (or an RLock of its own) let go, and
  * has it again, to the same depth, when wait() returns or raises; but a signal handler that raises while it waits
- * for that, after another one has ended the wait, is obeyed at once: no lock may keep Ctrl-C out for ever. */
+ * for that, after another one has ended the wait, is obeyed at once: no lock may keep Ctrl-C out for ever. Whoever
+ * waited has no lock then; what he does to give it back does nothing, lest it be another's. */
 #include "binding/lock_type.h"
 #include "core/cond.h"
 
 typedef struct {
     HandleObject handle;
     HandleObject *lock; /* a Lock or RLock */
+    uint32_t lost;      /* how often it was acquired by those whose wait() could not take it again */
 } ConditionObject;
 
 static fmp_cond *
@@ -104,7 +106,7 @@ reacquire(HandleObject *lock)
     return 0;
 }
 
-/* A signal handler raised. A notification that finds this waiter is passed on by him, once he has the lock. */
+/* A signal handler raised. A notification that finds this waiter is passed on by him. */
 static int
 give_up(struct sleep *s, uint32_t depth)
 {
@@ -112,9 +114,10 @@ give_up(struct sleep *s, uint32_t depth)
     fmp_waiter now = FMP_WAITER(FMP_NOW);
     if (!s->awake)
         s->notified = fmp_cond_sleep(a, cond_of(s->self), s->node, &now) == 0;
-    if (reacquire(s->self->lock) < 0)
-        return -1;
-    lock_mutex(s->self->lock)->depth += depth;
+    if (reacquire(s->self->lock) == 0)
+        lock_mutex(s->self->lock)->depth += depth;
+    else
+        s->self->lost += depth == 0 ? 1 : depth;
     if (s->notified)
         fmp_cond_notify(a, cond_of(s->self), 1);
     return -1;
@@ -225,13 +228,35 @@ cond_enter(ConditionObject *self, PyObject *Py_UNUSED(ignored))
     return outcome < 0 ? NULL : PyBool_FromLong(outcome);
 }
 
+/* Is there nothing to give back? */
+static int
+is_lost(ConditionObject *self)
+{
+    if (self->lost == 0 || fmp_mutex_mine(self->lock->arena, lock_mutex(self->lock)))
+        return 0;
+    self->lost--;
+    return 1;
+}
+
+static PyObject *
+cond_release(ConditionObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (check(self) < 0)
+        return NULL;
+    if (is_lost(self))
+        Py_RETURN_NONE;
+    return PyObject_CallMethod((PyObject *)self->lock, "release", NULL);
+}
+
 static PyObject *
 cond_exit(ConditionObject *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(nargs))
 {
     if (check(self) < 0)
         return NULL;
+    if (is_lost(self))
+        Py_RETURN_NONE;
     if (!lock_is_exact(self->lock))
-        return PyObject_CallMethod((PyObject *)self->lock, "release", NULL);
+        return cond_release(self, NULL);
     int rc = lock_is_recursive(self->lock) ? rlock_give_back(self->lock) : lock_give_back(self->lock);
     if (rc != 0)
         return raise_rc(self->handle.state, rc);
@@ -308,6 +333,7 @@ static PyMethodDef methods[] = {
     {"notify", (PyCFunction)(void (*)(void))cond_notify, METH_FASTCALL | METH_KEYWORDS,
      "notify($self, /, n=1)\n--\n\nWake up to n of those who wait, first come first served."},
     {"notify_all", (PyCFunction)cond_notify_all, METH_NOARGS, "notify_all($self, /)\n--\n\nWake all who wait."},
+    {"release", (PyCFunction)cond_release, METH_NOARGS, "release($self, /)\n--\n\nThe lock's release."},
     {"__enter__", (PyCFunction)cond_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
     {"__exit__", (PyCFunction)(void (*)(void))cond_exit, METH_FASTCALL, "__exit__($self, /, *exc_info)\n--\n\n"},
     HANDLE_TRAVEL(condition_reduce, condition_attach),
@@ -316,7 +342,6 @@ static PyMethodDef methods[] = {
 
 static PyGetSetDef getset[] = {
     {"acquire", (getter)cond_lock_attribute, NULL, "The lock's acquire.", "acquire"},
-    {"release", (getter)cond_lock_attribute, NULL, "The lock's release.", "release"},
     {"locked", (getter)cond_lock_attribute, NULL, "The lock's locked.", "locked"},
     {NULL, NULL, NULL, NULL, NULL},
 };
