@@ -6,13 +6,11 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
-from processes import session_members
+from programs import ready_group
 from targets import DEADLINE
-from waiting import becomes
 
 PROGRAM = """
 import sys, fastmp
@@ -44,22 +42,10 @@ def test_at_any_instant(tmp_path, start_method, install, rounds):
 
 
 def interrupt(program, seconds):
-    with subprocess.Popen(
-        [sys.executable, program],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as main:
-        try:
-            assert main.stdout.readline() == "ready\n"
-            time.sleep(seconds)
-            errors = interrupt_until_it_ends(main)
-            assert main.returncode in (-signal.SIGINT, 1), errors  # a worker that ended breaks the executor
-            becomes(lambda: session_members(main.pid), [])
-        except BaseException:
-            os.killpg(main.pid, signal.SIGKILL)
-            raise
+    with ready_group(program) as main:
+        time.sleep(seconds)
+        errors = interrupt_until_it_ends(main)
+        assert main.returncode in (-signal.SIGINT, 1), errors  # a worker that ended breaks the executor
 
 
 def interrupt_until_it_ends(main):

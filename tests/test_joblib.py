@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from programs import start_group
 
 pytest.importorskip("joblib")
 
@@ -56,14 +57,7 @@ def test_parallel_with_its_default_backend(tmp_path):
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
     environment = {**os.environ, "LOKY_MAX_CPU_COUNT": "2"}
-    child = subprocess.Popen(
-        [sys.executable, script],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
+    child = start_group(script, env=environment)
     out, err = child.communicate(timeout=120)
     assert err == ""
     assert out.splitlines() == ["[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]", "KeyError 1", "True"]

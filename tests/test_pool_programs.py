@@ -3,11 +3,9 @@
 import os
 import select
 import signal
-import subprocess
-import sys
 
 import pytest
-from programs import run_python
+from programs import run_python, start_group
 from waiting import DEADLINE, wait_until
 
 parent_only = pytest.mark.start_methods("fork")
@@ -91,20 +89,9 @@ def is_group(pid):
     return True
 
 
-def start_group(code):
-    """A program in a session of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def group_run(code, interrupt_after):
     """Run a program in a session of its own; interrupt the whole group when it has printed a line."""
-    child = start_group(code)
+    child = start_group("-c", code)
     for _ in range(interrupt_after):
         assert child.stdout.readline()
         os.killpg(child.pid, signal.SIGINT)
@@ -170,7 +157,7 @@ p.join()
 print("end")
 """
     )
-    child = start_group(code)
+    child = start_group("-c", code)
     for running in (2, 1, 1):
         for _ in range(running):
             assert child.stdout.readline() == "running\n"

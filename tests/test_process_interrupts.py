@@ -5,14 +5,11 @@ The program ends, and so do its children, whether they run yet or not, and only 
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
-from processes import session_members
+from programs import ready_group
 from targets import DEADLINE
-from waiting import becomes
 
 PROGRAM = """
 import sys, time, fastmp
@@ -50,23 +47,11 @@ def program(tmp_path):
 
 def interrupt(program, method, seconds):
     """What the program prints to stderr, if it is interrupted so long after it began to start children."""
-    with subprocess.Popen(
-        [sys.executable, program, method],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as main:
-        try:
-            assert main.stdout.readline() == "ready\n"
-            time.sleep(seconds)
-            os.killpg(main.pid, signal.SIGINT)
-            _, errors = main.communicate(timeout=DEADLINE)
-            assert main.returncode == -signal.SIGINT, errors
-            becomes(lambda: session_members(main.pid), [])
-        except BaseException:
-            os.killpg(main.pid, signal.SIGKILL)
-            raise
+    with ready_group(program, method) as main:
+        time.sleep(seconds)
+        os.killpg(main.pid, signal.SIGINT)
+        _, errors = main.communicate(timeout=DEADLINE)
+        assert main.returncode == -signal.SIGINT, errors
     return errors
 
 

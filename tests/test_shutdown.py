@@ -8,14 +8,13 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from processes import asleep, session_members
+from programs import start_group
 
 DEADLINE = 60
 PATIENCE = 20  # seconds for orphans to notice that they are
@@ -53,14 +52,7 @@ class Program:
             f"    {line}\n" for line in [f"ctx = fastmp.get_context({method!r})", *body.splitlines()]
         )
         script.write_text(f"{PRELUDE}\nif __name__ == '__main__':\n{lines}")
-        self.process = subprocess.Popen(
-            [sys.executable, script],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        self.process = start_group(script, cwd=folder)
 
     def expect(self, word: str) -> None:
         """Wait until it says this."""
