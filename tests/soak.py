@@ -365,8 +365,8 @@ def descendants(pid: int) -> list[int]:
 
 
 def memory_of(pid: int, what: str) -> int:
-    """KiB; 0 if it has ended."""
-    with contextlib.suppress(OSError):
+    """KiB; 0 if it has ended, or the system doesn't tell."""
+    with contextlib.suppress(OSError, IndexError):
         return int(Path(f"/proc/{pid}/smaps_rollup").read_text().split(f"\n{what}:")[1].split()[0])
     return 0
 
