@@ -29,7 +29,7 @@ FINDING = re.compile(r"ERROR: |runtime error: ")  # that it refuses an absurd si
 
 CANNOT = {
     "RLIMIT_AS": "the sanitizer reserves terabytes of address space",
-    "executors[fork]": "a thread that ends holds locks of the sanitizer's heap, and a fork may copy them taken",
+    "executors[fork]": "a thread that ends takes locks of the sanitizer's heap: a fork may copy them taken",
 }
 
 
