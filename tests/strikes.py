@@ -12,8 +12,8 @@ the handler would come within it, and what it raises at a place where no signal 
 is sent by an operator that leads into C code, and who counts is gone by then.
 
 One place is left out. Since Python 3.14 signals are looked for when the __enter__ of a `with` has returned
-and before its block is protected, so a lock that was just acquired stays so. What must not be lost there is taken
-by `holding` (fastmp/_at_once.py).
+and before its block is protected, so a lock that was just acquired stays so. What must not be lost there is
+taken by `holding` (fastmp/_at_once.py).
 So is the beginning of a function whose next place is that one: 3.14 has looked before it tells who counts.
 Where signals are blocked the signal arrives later.
 """
