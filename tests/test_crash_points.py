@@ -37,7 +37,7 @@ CFLAGS = "-O1 -fno-inline -finstrument-functions -gdwarf-4"
 # In the core every block is traced, too: what is run as a whole, or not at all. What others call is there.
 TRACED = "-fsanitize-coverage=trace-pc -fkeep-inline-functions"
 TRACE = "__sanitizer_cov_trace_pc"
-STORE = re.compile(r"(lock )?(?!i?div|i?mul|push|call|jmp|.*nop)\w+ .*\((?!%rsp|%rip)[^)]*\)$")
+STORE = re.compile(r"(lock )?(?!i?div|i?mul|push|call|jmp|prefetch|.*nop)\w+ .*\((?!%rsp|%rip)[^)]*\)$")
 LOOK = re.compile(r"(cmp|test|bt)[bwlq]? ")
 
 Place = tuple[str, int]  # a function, and how far behind its first byte

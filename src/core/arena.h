@@ -44,7 +44,7 @@
 #define FMP_FIRST_FREE_WINDOW 5
 
 #define FMP_ARENA_MAGIC UINT64_C(0x31414e4552504d46) /* "FMPRENA1" */
-#define FMP_ARENA_LAYOUT 5u                          /* bump when a shared struct changes */
+#define FMP_ARENA_LAYOUT 6u                          /* bump when a shared struct changes */
 
 /* The place of something in the arena; 0 is none. A struct, so that it mixes with no size. */
 typedef struct {

@@ -163,19 +163,27 @@ fmp_convoy_discard(fmp_arena *a, fmp_convoy *c)
 
 /* ---- the tail -------------------------------------------------------------------------------------- */
 
-/* For bytes beside those that are in flight; the first message always fits. */
+/* For bytes beside those that are in flight, when so much was taken; the first message always fits. */
+static int
+fits(fmp_queue *q, uint64_t taken, uint64_t taken_bytes, uint64_t count, uint64_t bytes)
+{
+    uint64_t size = atomic_load(&q->pushed) - taken + count;
+    if (q->most != 0 && size >= q->most)
+        return 0;
+    return q->most_bytes == 0 || size == 0 || atomic_load(&q->pushed_bytes) - taken_bytes + bytes < q->most_bytes;
+}
+
 static int
 has_room_behind(fmp_queue *q, uint64_t count, uint64_t bytes)
 {
     if (q->most == 0 && q->most_bytes == 0)
-        return 1; /* without a look at what the takers write */
-    uint64_t size = fmp_queue_size(q) + count;
-    if (q->most != 0 && size >= q->most)
-        return 0;
-    if (q->most_bytes == 0 || size == 0)
         return 1;
-    uint64_t taken = atomic_load(&q->taken_bytes);
-    return atomic_load(&q->pushed_bytes) - taken + bytes < q->most_bytes;
+    if (fits(q, fmp_peek(&q->seen_taken), fmp_peek(&q->seen_taken_bytes), count, bytes))
+        return 1; /* without a look at what the takers write */
+    uint64_t taken = atomic_load(&q->taken), taken_bytes = atomic_load(&q->taken_bytes);
+    atomic_store_explicit(&q->seen_taken, taken, memory_order_relaxed);
+    atomic_store_explicit(&q->seen_taken_bytes, taken_bytes, memory_order_relaxed);
+    return fits(q, taken, taken_bytes, count, bytes);
 }
 
 int
@@ -217,6 +225,7 @@ append(fmp_arena *a, fmp_queue *q)
         fmp_step();
         q->tail = q->adding_last;
     }
+    atomic_store_explicit(&q->newest, q->tail.off, memory_order_relaxed);
     fmp_store(&q->pushed_bytes, last->bytes_until);
     atomic_store(&q->pushed, last->number); /* seq_cst: E2 of eventcount.h */
     fmp_step();
@@ -497,10 +506,27 @@ advance(fmp_arena *a, fmp_queue *q, fmp_ref receipt, fmp_ref ref, const fmp_node
     return finish(a, q, node) ? 0 : -ENOMEM; /* all of them were mapped before */
 }
 
+/* Let the lines come that taking the next message is about: all at once, where one tells of the next. */
+static void
+anticipate(fmp_arena *a, fmp_queue *q)
+{
+    const char *dummy = fmp_arena_at(a, q->head.off);
+    if (dummy != NULL)
+        fmp_expect_write(dummy - sizeof(fmp_block));
+    if (fmp_peek(&q->pushed) != fmp_peek(&q->taken) + 1)
+        return;
+    const char *node = fmp_arena_at(a, fmp_peek(&q->newest));
+    if (node != NULL) {
+        fmp_expect_write(node);
+        fmp_expect_write(node + sizeof(fmp_node));
+    }
+}
+
 /* The caller holds the head lock, and there is a message. */
 static int
 take_one(fmp_arena *a, fmp_queue *q, fmp_ref receipt, fmp_message *m)
 {
+    anticipate(a, q);
     fmp_node *dummy = node_at(a, q->head), *node = dummy == NULL ? NULL : node_at(a, dummy->next);
     if (node == NULL || !read_last(a, node, m))
         return -ENOMEM;

@@ -28,6 +28,8 @@
  *       two the repair takes it back.
  *   Q7  A message may carry objects, shipped (object.h) by its sender. Its cargo is whose the message is: it is
  *       landed when the message is done with, discarded, or destroyed unread.
+ *   Q8  `seen_taken` and `seen_taken_bytes` are what `taken` and `taken_bytes` were at some time or other. Both only
+ *       grow: if there was room then, there is now, and producers need not look at the takers' line.
  *
  * What is tagged with a dead process is swept only after fmp_queue_settle (object.h), so a repair finds
  * what it names.
@@ -53,20 +55,25 @@ typedef struct {
     uint32_t cargo;       /* Q7: its ref, short (heap.h) */
 } fmp_node;
 
+/* What is written together lies on one cache line, and what others look at all the time apart from what is written in
+ * many steps: each look in between would make the line travel once more. */
 typedef struct {
-    _Alignas(FMP_CACHELINE) fmp_mutex head_lock;
+    _Alignas(FMP_CACHELINE) fmp_mutex head_lock; /* the takers' line */
     uint32_t taker; /* Q3 */
     fmp_ref head;
     fmp_ref leaving;                  /* Q3 */
     fmp_ref receipt;                  /* Q6: the present taker's */
     _Atomic uint64_t taken;           /* written under head_lock, read by all */
     _Atomic uint64_t taken_bytes;
-    _Alignas(FMP_CACHELINE) fmp_mutex tail_lock;
+    _Alignas(FMP_CACHELINE) fmp_mutex tail_lock; /* the producers' */
     fmp_ref tail;
     fmp_ref adding, adding_last;      /* Q2 */
-    _Atomic uint64_t pushed;          /* written under tail_lock, read by all */
+    _Atomic uint64_t seen_taken;      /* Q8 */
+    _Atomic uint64_t seen_taken_bytes;
+    _Alignas(FMP_CACHELINE) _Atomic uint64_t pushed; /* what takers wait for; written under tail_lock, read by all */
     _Atomic uint64_t pushed_bytes;
-    _Alignas(FMP_CACHELINE) fmp_eventcount items; /* waited on by takers */
+    _Atomic uint64_t newest;          /* where `tail` is, or soon will be: a hint */
+    _Alignas(FMP_CACHELINE) fmp_eventcount items; /* seldom written: waited on by takers */
     fmp_eventcount space;                         /* by those who find it full */
     fmp_bell bell;                                /* for takers who wait with a descriptor */
     uint64_t most;                                /* messages in it; 0 for no bound */

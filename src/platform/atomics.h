@@ -23,6 +23,18 @@ fmp_cpu_relax(void)
 #endif
 }
 
+/* This memory is about to be written: let its cache line come here for that, while something else is done. A hint,
+ * which processors that don't know the instruction pass over. */
+static inline void
+fmp_expect_write(const void *p)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)p));
+#else
+    __builtin_prefetch(p, 1);
+#endif
+}
+
 /* A process may be killed between any two of its stores. Where their order counts only for those who clean
  * up after it, this keeps the compiler from changing it: whatever a dead process stored is seen by all. */
 static inline void
