@@ -16,6 +16,8 @@ make(void)
         return rc;
     if ((rc = fmp_heap_init(&here)) < 0 || (rc = fmp_owner_join(&here)) < 0 || (rc = fmp_object_init(&here)) < 0)
         fmp_arena_detach(&here);
+    else
+        fmp_heap_keep(&here, 1);
     return rc;
 }
 
@@ -51,6 +53,8 @@ join(int fd, uint32_t owner)
         rc = fmp_object_join(&here);
     if (rc != 0)
         fmp_arena_detach(&here);
+    else
+        fmp_heap_keep(&here, 1);
     return rc;
 }
 

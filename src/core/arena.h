@@ -62,6 +62,16 @@ typedef struct {
     uint64_t name;  /* tells this arena from others of the same machine since it was started */
 } fmp_arena_header;
 
+/* Free blocks of one size that this process keeps at hand (heap.h). */
+#define FMP_SPARE_SIZES 12 /* up to 1 KiB */
+#define FMP_SPARE_MOST 16
+
+typedef struct {
+    _Atomic uint32_t busy; /* a thread is at them: others do without */
+    uint32_t count;
+    uint64_t off[FMP_SPARE_MOST];
+} fmp_spare;
+
 typedef struct fmp_arena {
     fmp_memory memory;
     uint32_t self;           /* this process's owner id, 0 before it joined (owner.h) */
@@ -73,6 +83,8 @@ typedef struct fmp_arena {
     uint32_t row_room; /* columns from 0 on of which this process's row has pages (object.h) */
     uint32_t child;    /* owner id reserved for the child of a fork under way (object.h) */
     fmp_time next_survey; /* when to look for dead children again (object.h) */
+    _Atomic int keeps; /* whether it keeps any */
+    fmp_spare spare[FMP_SPARE_SIZES];
     _Atomic(char *) windows[FMP_WINDOW_COUNT];
 } fmp_arena;
 
@@ -105,6 +117,13 @@ fmp_arena_at(fmp_arena *a, uint64_t off)
     if (window == NULL && (window = fmp_arena_map_window(a, index)) == NULL)
         return NULL;
     return window + (off & (FMP_WINDOW_BYTES - 1));
+}
+
+/* The same for what this process looked at before. */
+static inline void *
+fmp_arena_again(fmp_arena *a, uint64_t off)
+{
+    return fmp_peek(&a->windows[off >> FMP_WINDOW_SHIFT]) + (off & (FMP_WINDOW_BYTES - 1));
 }
 
 /* The same for places in window 0, which is always mapped. */

@@ -121,6 +121,12 @@ fmp_heap_retag(fmp_arena *a, fmp_ref ref, uint32_t from, uint32_t to)
     return head != NULL && atomic_compare_exchange_strong(&head->tag, &from, to);
 }
 
+static void
+set_kept(fmp_block *head, int kept)
+{
+    atomic_store_explicit(&head->kept, (uint8_t)kept, memory_order_relaxed);
+}
+
 void
 fmp_heap_mark(fmp_arena *a, fmp_ref ref, int marked)
 {
@@ -267,6 +273,7 @@ pop(fmp_arena *a, unsigned index, fmp_size_class *c, uint64_t *off, int *rc)
         return NULL;
     head->size_class = (uint8_t)index;
     head->cold = head->marked = 0;
+    set_kept(head, 0);
     fmp_store(&head->tag, a->self);
     fmp_step();
     c->fresh += bytes; /* H3: now the head counts */
@@ -342,10 +349,128 @@ cool_down(fmp_arena *a, fmp_block *head, uint64_t off, uint64_t bytes)
         head->cold = 0;
 }
 
+/* ---- what this process keeps at hand (H7) --------------------------------------------------------- */
+
+/* True if no other thread was at them: to be let go of. */
+static int
+seize(fmp_spare *s)
+{
+    return atomic_exchange_explicit(&s->busy, 1, memory_order_acquire) == 0;
+}
+
+static void
+let_go(fmp_spare *s)
+{
+    fmp_store(&s->busy, 0);
+}
+
+/* The blocks of this class, to be let go of; NULL if it keeps none, or another thread is at them. Outlaws (owner.h)
+ * keep none: nobody sweeps up after them. */
+static fmp_spare *
+reach(fmp_arena *a, unsigned index)
+{
+    if (index >= FMP_SPARE_SIZES || !fmp_peek(&a->keeps) || a->self == FMP_OWNER_OUTLAW)
+        return NULL;
+    fmp_spare *s = &a->spare[index];
+    if (!seize(s))
+        return NULL;
+    if (fmp_peek(&a->keeps)) /* still */
+        return s;
+    let_go(s);
+    return NULL;
+}
+
+static void
+keep(fmp_spare *s, fmp_block *head, uint64_t off)
+{
+    set_kept(head, 1);
+    s->off[s->count++] = off;
+}
+
+/* Fetch a block, and more if there are warm ones. -ENOMEM. */
+static int
+fetch(fmp_arena *a, unsigned index, fmp_spare *s)
+{
+    fmp_size_class *c = &fmp_heap_of(a)->classes[index];
+    uint64_t off;
+    int rc;
+    enter_class(a, c);
+    fmp_block *head = pop(a, index, c, &off, &rc);
+    while (head != NULL) {
+        keep(s, head, off);
+        head = s->count < FMP_SPARE_MOST / 2 && c->free != 0 ? pop_free(a, c, &c->free, &off) : NULL;
+    }
+    fmp_mutex_unlock(&c->lock);
+    return s->count != 0 ? 0 : rc;
+}
+
+/* Give the oldest back. */
+static void
+give_back(fmp_arena *a, unsigned index, fmp_spare *s, uint32_t count)
+{
+    fmp_size_class *c = &fmp_heap_of(a)->classes[index];
+    enter_class(a, c);
+    for (uint32_t i = 0; i < count; i++) {
+        fmp_block *head = fmp_arena_again(a, s->off[i]);
+        set_kept(head, 0);
+        push(c, s->off[i], head);
+    }
+    fmp_mutex_unlock(&c->lock);
+    s->count -= count;
+    memmove(s->off, s->off + count, s->count * sizeof(*s->off));
+}
+
+static int
+take_spare(fmp_arena *a, unsigned index, fmp_spare *s, fmp_ref *ref, void **payload)
+{
+    int rc = s->count != 0 ? 0 : fetch(a, index, s);
+    if (rc == 0) {
+        *ref = (fmp_ref){s->off[--s->count] + HEAD};
+        *payload = fmp_arena_again(a, ref->off);
+        set_kept(head_of(a, *ref), 0);
+    }
+    let_go(s);
+    return rc;
+}
+
+static void
+put_spare(fmp_arena *a, unsigned index, fmp_spare *s, fmp_block *head, uint64_t off)
+{
+    if (s->count == FMP_SPARE_MOST)
+        give_back(a, index, s, FMP_SPARE_MOST / 2);
+    keep(s, head, off);
+    let_go(s);
+}
+
+void
+fmp_heap_keep(fmp_arena *a, int keeps)
+{
+    atomic_store(&a->keeps, keeps); /* first: who reaches for them later finds that there is nothing */
+    for (unsigned i = 0; i < FMP_SPARE_SIZES && !keeps; i++) {
+        fmp_spare *s = &a->spare[i];
+        while (!seize(s))
+            fmp_cpu_relax();
+        if (s->count != 0)
+            give_back(a, i, s, s->count);
+        let_go(s);
+    }
+}
+
+void
+fmp_heap_forget(fmp_arena *a)
+{
+    memset(a->spare, 0, sizeof(a->spare));
+}
+
+/* ---- blocks ------------------------------------------------------------------------------------------ */
+
 static int
 alloc_block(fmp_arena *a, uint64_t bytes, fmp_ref *ref, void **payload)
 {
     unsigned index = class_for(bytes + HEAD);
+    fmp_spare *s = reach(a, index);
+    if (s != NULL)
+        return take_spare(a, index, s, ref, payload);
     fmp_heap *h = fmp_heap_of(a);
     fmp_size_class *c = &h->classes[index];
     uint64_t off = 0;
@@ -372,6 +497,11 @@ alloc_block(fmp_arena *a, uint64_t bytes, fmp_ref *ref, void **payload)
 static void
 free_block(fmp_arena *a, fmp_block *head, uint64_t off)
 {
+    fmp_spare *s = reach(a, head->size_class);
+    if (s != NULL) {
+        put_spare(a, head->size_class, s, head, off);
+        return;
+    }
     fmp_heap *h = fmp_heap_of(a);
     fmp_size_class *c = &h->classes[head->size_class];
     uint64_t bytes = class_bytes(head->size_class);
@@ -438,6 +568,7 @@ take_windows(fmp_arena *a, uint32_t count, uint32_t *first)
     if (head != NULL) {
         head->size_class = EXTENT_CLASS;
         head->marked = 0;
+        set_kept(head, 0);
         head->next = window_warm(h, *first);
         fmp_store(&head->tag, a->self);
         use_window(h, *first, FMP_WINDOW_EXTENT, count);
@@ -627,7 +758,7 @@ fmp_heap_free(fmp_arena *a, fmp_ref ref)
     fmp_block *head = head_of(a, ref);
     if (head == NULL)
         return; /* never mapped here and can't be: swept when this process ends */
-    assert(fmp_peek(&head->tag) != FMP_TAG_FREE && !head->marked);
+    assert(fmp_peek(&head->tag) != FMP_TAG_FREE && !head->marked && !fmp_peek(&head->kept));
     fmp_store(&head->tag, a->self);
     if (ref.off & FMP_REF_EXTENT) {
         free_extent(a, head, ref);
@@ -712,8 +843,11 @@ free_if_dead(fmp_arena *a, fmp_ref ref, uint64_t bytes, void *arg)
 {
     const struct sweep *s = arg;
     (void)bytes;
-    if (fmp_heap_retag(a, ref, s->dead, a->self)) /* H1 */
-        (head_of(a, ref)->marked ? s->end : fmp_heap_free)(a, ref);
+    if (!fmp_heap_retag(a, ref, s->dead, a->self)) /* H1 */
+        return;
+    fmp_block *head = fmp_arena_again(a, block_off(ref));
+    set_kept(head, 0);
+    (head->marked ? s->end : fmp_heap_free)(a, ref);
 }
 
 void
@@ -730,8 +864,10 @@ struct usage {
 static void
 add_usage(fmp_arena *a, fmp_ref ref, uint64_t bytes, void *arg)
 {
-    (void)a, (void)ref;
     struct usage *u = arg;
+    const fmp_block *head = ref.off & FMP_REF_EXTENT ? NULL : head_of(a, ref);
+    if (head != NULL && fmp_peek(&head->kept) && !fmp_owner_known_dead(a, fmp_peek(&head->tag)))
+        return;
     u->blocks++;
     u->bytes += bytes;
 }

@@ -24,6 +24,11 @@
  *   H6  What a unit is used for is written once, when it is cut for good: who looks at all blocks reads it without
  *       a lock, while others grow, and never takes the bytes in a block for a head.
  *
+ *   H7  A process may keep some free small blocks for itself, the warmest for its caches, and nobody else's lines travel
+ *       for them. They have its id as their tag, so whoever sweeps up after it frees them as well, and `kept`, so they
+ *       aren't counted as in use. They are fetched and given back several at a time; all of them before it leaves or
+ *       becomes another owner, and a child of a fork has none.
+ *
  * What is free keeps its pages, so that a steady stream meets warm ones, up to a limit: 32 MiB, and more
  * while blocks are wanted again soon after they had to give pages back, up to 512 MiB. Beyond it a block of
  * 64 KiB or more gives its pages back when it is freed (a punched hole), outside of any lock; cold blocks have a
@@ -51,7 +56,7 @@ typedef struct {
     uint8_t size_class;
     uint8_t cold; /* its pages were given back */
     uint8_t marked; /* H5 */
-    uint8_t unused;
+    _Atomic uint8_t kept; /* H7 */
     uint64_t next; /* free: offset of the next free block. Extent: bytes of its first window that have pages */
 } fmp_block;
 
@@ -102,6 +107,11 @@ int fmp_heap_alloc(fmp_arena *a, uint64_t bytes, fmp_ref *ref, void **payload);
 int fmp_heap_alloc_zeroed(fmp_arena *a, uint64_t bytes, fmp_ref *ref, void **payload);
 
 void fmp_heap_free(fmp_arena *a, fmp_ref ref);
+
+/* Does this process keep blocks at hand from now on (H7)? If not, it gives them back. In a child of a fork: they are
+ * its parent's. */
+void fmp_heap_keep(fmp_arena *a, int keeps);
+void fmp_heap_forget(fmp_arena *a);
 
 /* For those who wait, now and then: trim what is kept if nothing was wanted for a while. */
 void fmp_heap_idle(fmp_arena *a);

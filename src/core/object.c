@@ -608,6 +608,8 @@ fmp_object_move(fmp_arena *a, uint32_t id)
 {
     pthread_mutex_lock(&a->local);
     uint32_t old = a->self;
+    int keeps = fmp_peek(&a->keeps);
+    fmp_heap_keep(a, 0);
     int rc = fmp_owner_adopt(a, id);
     if (rc == 0) {
         a->row_room = 0;
@@ -616,6 +618,7 @@ fmp_object_move(fmp_arena *a, uint32_t id)
         fmp_step();
         fmp_owner_leave(a, old);
     }
+    fmp_heap_keep(a, keeps);
     pthread_mutex_unlock(&a->local);
     fmp_object_sweep(a);
     return rc;
@@ -654,6 +657,7 @@ in_child(void)
     fmp_arena *a = forking;
     last_child = 0;
     a->row_room = 0;
+    fmp_heap_forget(a);
     if (a->child == 0 || fmp_owner_adopt(a, a->child) != 0)
         fmp_owner_outlaw(a);
     pthread_mutex_unlock(&a->mapping);

@@ -179,6 +179,30 @@ begin_small(void)
     leave_free(1);
 }
 
+/* The victim keeps blocks at hand, of those that are free already. */
+static void
+begin_kept(void)
+{
+    begin_with(SMALL);
+    leave_free(4);
+}
+
+/* Some are fetched; more are freed than it keeps, and at last it keeps none. */
+static void
+act_keep(void *unused_)
+{
+    (void)unused_;
+    enum { N = FMP_SPARE_MOST + 1 };
+    fmp_ref ref[N];
+    void *p;
+    fmp_heap_keep(a, 1);
+    for (int i = 0; i < N; i++)
+        CHECK_EQ(fmp_heap_alloc(a, size, &ref[i], &p), 0);
+    for (int i = 0; i < N; i++)
+        fmp_heap_free(a, ref[i]);
+    fmp_heap_keep(a, 0);
+}
+
 static void
 begin_unit(void)
 {
@@ -305,7 +329,7 @@ begin_sweep(void)
 #define SCENARIO(how, what) \
     {.name = #how, .begin = begin_##how, .act = act_##what, .check = check, .heir = step_sweep}
 
-STEP_MAIN(SCENARIO(small, two), SCENARIO(unit, two), SCENARIO(window, one), SCENARIO(warm, two),
+STEP_MAIN(SCENARIO(small, two), SCENARIO(kept, keep), SCENARIO(unit, two), SCENARIO(window, one), SCENARIO(warm, two),
           SCENARIO(cold, two), SCENARIO(extent, one), SCENARIO(windows, one), SCENARIO(cold_windows, one),
           {.name = "idle", .begin = begin_idle, .act = act_trim, .check = check_trimmed, .heir = step_sweep},
           {.name = "stays_warm", .begin = begin_cooling, .poor = 1, .act = act_one, .check = check},

@@ -225,22 +225,28 @@ blocks_never_overlap(void)
 static void
 threads_share_the_heap(void)
 {
-    a = check_arena();
-    pthread_t threads[4];
-    check_threads(threads, 4, shuffle, (void *)10, 1);
-    check_finish_all(threads, 4);
-    CHECK_EQ(check_blocks(), 0);
+    for (int keeps = 0; keeps < 2; keeps++) {
+        a = check_arena();
+        fmp_heap_keep(a, keeps);
+        pthread_t threads[4];
+        check_threads(threads, 4, shuffle, (void *)10, 1);
+        check_finish_all(threads, 4);
+        CHECK_EQ(check_blocks(), 0);
+    }
 }
 
 static void
 processes_share_the_heap(void)
 {
-    a = check_arena();
-    pid_t pids[3];
-    check_forks(pids, 3, shuffle, (void *)20, 1);
-    shuffle((void *)30);
-    check_join_all(pids, 3);
-    CHECK_EQ(check_blocks(), 0);
+    for (int keeps = 0; keeps < 2; keeps++) {
+        a = check_arena();
+        fmp_heap_keep(a, keeps);
+        pid_t pids[3];
+        check_forks(pids, 3, shuffle, (void *)20, 1);
+        shuffle((void *)30);
+        check_join_all(pids, 3);
+        CHECK_EQ(check_blocks(), 0);
+    }
 }
 
 static _Atomic int growing;
@@ -643,10 +649,108 @@ churn(void *unused)
     }
 }
 
+/* H7 */
 static void
-killed_at_any_moment(void)
+what_is_kept_is_nobody_elses(void)
+{
+    enum { N = 2 * FMP_SPARE_MOST };
+    fmp_ref refs[N];
+    a = check_arena();
+    fmp_heap_keep(a, 1);
+    for (int i = 0; i < N; i++)
+        refs[i] = get(100);
+    fmp_size_class *c = class_of(refs[0]);
+    CHECK_EQ(check_blocks(), N);
+    for (int i = 0; i < FMP_SPARE_MOST; i++)
+        fmp_heap_free(a, refs[i]);
+    CHECK_EQ(list_length(c), 0);
+    CHECK_EQ(check_blocks(), N - FMP_SPARE_MOST);
+    CHECK_EQ(get(100).off, refs[FMP_SPARE_MOST - 1].off); /* the warmest */
+    CHECK_EQ(check_blocks(), N - FMP_SPARE_MOST + 1);
+    for (int i = FMP_SPARE_MOST - 1; i < N; i++)
+        fmp_heap_free(a, refs[i]);
+    CHECK_EQ(check_blocks(), 0);
+    CHECK_EQ(list_length(c), FMP_SPARE_MOST); /* of the older ones half of them, twice */
+    for (int i = 0; i < FMP_SPARE_MOST; i++)
+        CHECK(get(100).off >= refs[FMP_SPARE_MOST].off);
+    CHECK_EQ(list_length(c), FMP_SPARE_MOST);
+    get(100);
+    CHECK_EQ(list_length(c), FMP_SPARE_MOST / 2); /* several were fetched */
+    CHECK_EQ(check_blocks(), FMP_SPARE_MOST + 1);
+    fmp_heap_keep(a, 0);
+    CHECK_EQ(list_length(c), FMP_SPARE_MOST - 1);
+    fmp_heap_free(a, get(100));
+    CHECK_EQ(list_length(c), FMP_SPARE_MOST - 1);
+}
+
+static void
+take_one(void *kept)
+{
+    fmp_ref ref = get(100);
+    CHECK(ref.off != ((fmp_ref *)kept)->off);
+    fmp_heap_free(a, ref);
+    fmp_store((_Atomic uint64_t *)((fmp_ref *)kept + 1), ref.off);
+    for (;;)
+        pause();
+}
+
+/* A child has none of its parent's, and what it had is swept when it is killed. */
+static void
+what_is_kept_is_not_inherited(void)
 {
     a = check_arena();
+    fmp_heap_keep(a, 1);
+    fmp_ref *kept = check_shared(2 * sizeof(*kept));
+    *kept = get(100);
+    fmp_heap_free(a, *kept);
+    uint32_t id;
+    pid_t pid = check_fork(take_one, kept, &id);
+    UNTIL(fmp_load((_Atomic uint64_t *)(kept + 1)) != 0);
+    CHECK_EQ(check_blocks(), 0);
+    CHECK_EQ(head_of(kept[1])->tag, id);
+    CHECK_EQ(head_of(kept[0])->tag, a->self);
+    check_slay(pid, id);
+    fmp_heap_keep(a, 0);
+    fmp_heap_sweep(a, id, NULL);
+    CHECK_EQ(list_length(class_of(*kept)), 2);
+    CHECK_EQ(check_blocks(), 0);
+}
+
+/* Other threads go on meanwhile, and nothing is kept any more. */
+static void
+what_is_kept_is_given_back_under_way(void)
+{
+    a = check_arena();
+    pthread_t threads[3];
+    fmp_heap_keep(a, 1);
+    check_threads(threads, 3, shuffle, (void *)40, 1);
+    for (int i = 0; i < 200; i++)
+        fmp_heap_keep(a, i % 2);
+    fmp_heap_keep(a, 0);
+    check_finish_all(threads, 3);
+    for (unsigned i = 0; i < FMP_SPARE_SIZES; i++)
+        CHECK_EQ(a->spare[i].count, 0);
+    CHECK_EQ(check_blocks(), 0);
+}
+
+static void
+outlaws_keep_nothing(void)
+{
+    a = check_arena();
+    fmp_heap_keep(a, 1);
+    uint32_t self = a->self;
+    fmp_owner_outlaw(a);
+    fmp_ref ref = get(100);
+    fmp_heap_free(a, ref);
+    CHECK_EQ(head_of(ref)->tag, FMP_TAG_FREE);
+    a->self = self;
+}
+
+static void
+kill_at_any_moment(int keeps)
+{
+    a = check_arena();
+    fmp_heap_keep(a, keeps);
     uint32_t random = 3;
     for (int i = 0; i < 200; i++) {
         uint32_t id;
@@ -660,6 +764,13 @@ killed_at_any_moment(void)
         list_length(&fmp_heap_of(a)->classes[i]);
     shuffle((void *)9);
     CHECK_EQ(check_blocks(), 0);
+}
+
+static void
+killed_at_any_moment(void)
+{
+    kill_at_any_moment(0);
+    kill_at_any_moment(1);
 }
 
 /* A program that becomes a daemon closes all descriptors, and others come under their numbers. */
@@ -706,4 +817,6 @@ CHECK_MAIN(TEST(each_size_has_its_class), TEST(every_size_comes_and_goes), TEST(
            TEST(refs_have_a_short_form), TEST(one_of_those_who_clean_up_gets_it),
            TEST(a_moving_block_is_not_lost), TEST(a_repair_may_be_done_again), TEST(fresh_blocks_do_not_count),
            TEST(units_cut_by_the_dead_are_passed_by), TEST(a_half_freed_extent_is_freed), TEST(killed_at_any_moment),
+           TEST(what_is_kept_is_nobody_elses), TEST(what_is_kept_is_not_inherited),
+           TEST(what_is_kept_is_given_back_under_way), TEST(outlaws_keep_nothing),
            TEST(the_descriptor_is_gone))

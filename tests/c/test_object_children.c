@@ -84,8 +84,16 @@ move_and_settle(void *arg)
     struct errand *e = arg;
     uint32_t old = a->self, id = fmp_load(&e->id);
     fmp_object *own = create(FMP_PLAIN, 100);
+    fmp_ref kept_block;
+    void *p;
+    fmp_heap_keep(a, 1);
+    CHECK_EQ(fmp_heap_alloc(a, 100, &kept_block, &p), 0);
+    fmp_heap_free(a, kept_block);
+    CHECK_EQ(((fmp_block *)p - 1)->tag, old);
     CHECK_EQ(fmp_object_move(a, id), 0);
     CHECK_EQ(a->self, id);
+    CHECK_EQ(((fmp_block *)p - 1)->tag, FMP_TAG_FREE); /* it was given back first */
+    fmp_heap_keep(a, 0);
     CHECK(fmp_owner_known_dead(a, old));
     CHECK(held_by(id, own));
     fmp_object *kept, *unused;
