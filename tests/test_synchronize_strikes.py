@@ -74,6 +74,17 @@ def test_a_handler_takes_a_recursive_lock(kind, stride):
 
 
 @each_stride
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "Condition"])
+def test_a_repr_is_struck(kind, stride):
+    """It asks for the names of the process and the thread, and goes no further than it gets."""
+    lock = getattr(fastmp, kind)()
+    with lock:
+        for striker, k in all_strikes(stride):
+            with contextlib.suppress(Struck):
+                assert "MainProcess" in striker.run(k, lambda: repr(lock), strike), striker.place
+
+
+@each_stride
 @each_condition
 def test_a_predicate_is_struck(condition, stride):
     cond = CONDITIONS[condition]()

@@ -144,28 +144,34 @@ lock_is_mine(HandleObject *self, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(fmp_mutex_mine(self->arena, lock_mutex(self)));
 }
 
+/* What is named is released; NULL, with an exception, has no name. */
+static PyObject *
+name_of(PyObject *named)
+{
+    PyObject *name = named == NULL ? NULL : PyObject_GetAttrString(named, "name");
+    Py_XDECREF(named);
+    return name;
+}
+
 /* "MainProcess", with "|" and the thread's name behind it if that isn't the main one's. */
 static PyObject *
 own_name(module_state *state)
 {
     if (state->current_process == NULL)
         return PyUnicode_FromString("MainProcess");
-    PyObject *process = PyObject_CallNoArgs(state->current_process);
-    PyObject *threading = PyImport_ImportModule("threading");
-    PyObject *thread = threading == NULL ? NULL : PyObject_CallMethod(threading, "current_thread", NULL);
-    PyObject *name = process == NULL ? NULL : PyObject_GetAttrString(process, "name");
-    PyObject *thread_name = thread == NULL ? NULL : PyObject_GetAttrString(thread, "name");
+    PyObject *name = name_of(PyObject_CallNoArgs(state->current_process));
+    PyObject *threading = name == NULL ? NULL : PyImport_ImportModule("threading");
+    PyObject *thread_name =
+        threading == NULL ? NULL : name_of(PyObject_CallMethod(threading, "current_thread", NULL));
     PyObject *result = NULL;
-    if (name != NULL && thread_name != NULL) {
+    if (thread_name != NULL) {
         if (PyUnicode_Check(thread_name) && PyUnicode_CompareWithASCIIString(thread_name, "MainThread") == 0)
             result = Py_NewRef(name);
         else
             result = PyUnicode_FromFormat("%S|%S", name, thread_name);
     }
-    Py_XDECREF(process);
-    Py_XDECREF(threading);
-    Py_XDECREF(thread);
     Py_XDECREF(name);
+    Py_XDECREF(threading);
     Py_XDECREF(thread_name);
     return result;
 }
@@ -185,9 +191,9 @@ static PyObject *
 lock_repr(PyObject *self)
 {
     PyObject *holder = handle_check((HandleObject *)self) < 0 ? NULL : lock_holder_name((HandleObject *)self);
-    PyObject *type_name = PyType_GetName(Py_TYPE(self));
+    PyObject *type_name = holder == NULL ? NULL : PyType_GetName(Py_TYPE(self));
     PyObject *result = NULL;
-    if (holder != NULL && type_name != NULL)
+    if (type_name != NULL)
         result = PyUnicode_FromFormat("<%U(owner=%U)>", type_name, holder);
     Py_XDECREF(holder);
     Py_XDECREF(type_name);
@@ -313,9 +319,9 @@ rlock_repr(PyObject *op)
 {
     HandleObject *self = (HandleObject *)op;
     PyObject *holder = handle_check(self) < 0 ? NULL : lock_holder_name(self);
-    PyObject *type_name = PyType_GetName(Py_TYPE(self));
+    PyObject *type_name = holder == NULL ? NULL : PyType_GetName(Py_TYPE(self));
     PyObject *result = NULL;
-    if (holder != NULL && type_name != NULL) {
+    if (type_name != NULL) {
         if (!fmp_mutex_held(lock_mutex(self)))
             result = PyUnicode_FromFormat("<%U(%U, 0)>", type_name, holder);
         else if (fmp_mutex_mine(self->arena, lock_mutex(self)))
