@@ -52,6 +52,7 @@ __all__ = [
 ]
 
 HAVE_SEND_HANDLE = True
+MOST_FDS = 253  # in one packet
 SCALARS = frozenset({type(None), bool, int, float, str, bytes})  # can't contain what a reducer is for
 UNPICKLABLE = (_pickle.PicklingError, AttributeError, TypeError)  # what pickle raises then
 APART_BYTES = 1 << 14  # a buffer of fewer is copied into the pickle
@@ -146,8 +147,6 @@ loads = _pickle.loads
 
 def dumps_for_child(obj: Any) -> bytes:
     """The pickle of an argument of a process that is being spawned: by reference, or else by value."""
-    found = fastmp.spawn.main_is_found()
-    known = _definitions.of_main() if found else {}
     fds = _spawning.get_spawning_popen()._fds
     count = len(fds)
     try:
@@ -155,13 +154,18 @@ def dumps_for_child(obj: Any) -> bytes:
     except UNPICKLABLE as e:
         del fds[count:]
         try:
-            return fastmp._by_value.dumps(obj, known)
+            return fastmp._by_value.dumps(obj, _known_to_child())
         except Exception as reason:
             raise e from reason
-    if found or _definitions.MAIN.encode() not in pickled:
+    if _definitions.MAIN.encode() not in pickled or fastmp.spawn.main_is_found():
         return pickled
     del fds[count:]  # it refers, or may refer, to what the child won't find
-    return fastmp._by_value.dumps(obj, known)
+    return fastmp._by_value.dumps(obj, _known_to_child())
+
+
+def _known_to_child() -> _definitions.Names:
+    """What a child finds in the main module."""
+    return _definitions.of_main() if fastmp.spawn.main_is_found() else {}
 
 
 class ForkingPickler(_pickle.Pickler):
