@@ -80,7 +80,7 @@ typedef struct fmp_arena {
     pthread_mutex_t local;   /* who changes the fields below, held over a fork */
     uint32_t *handles;       /* by object index: how often this process holds it (object.h) */
     uint32_t handles_room;
-    uint32_t row_room; /* columns from 0 on of which this process's row has pages (object.h) */
+    uint32_t row_room; /* columns from 0 on for which this process's row has pages (object.h) */
     uint32_t child;    /* owner id reserved for the child of a fork under way (object.h) */
     fmp_time next_survey; /* when to look for dead children again (object.h) */
     _Atomic int keeps; /* whether it keeps any */

@@ -11,13 +11,12 @@
 #define LINK UINT64_C(2)
 #define KIND_SHIFT 56
 #define KIND_MASK (UINT64_C(15) << KIND_SHIFT)
-#define ROW_PAGE_OBJECTS (4096u * 8)
 #define SURVEY_EVERY (100 * FMP_MILLISECOND) /* it costs some 10 us for each process */
 
 _Static_assert(FMP_PLACE_OBJECTS + sizeof(fmp_object_table) <= FMP_PLACE_UNITS, "objects overlap the units");
 _Static_assert(FMP_KIND_COUNT <= 16, "a kind has four bits in an entry");
-_Static_assert(FMP_OBJECT_MOST / 8 <= FMP_ROW_BYTES, "a row has a bit for each object");
-_Static_assert(FMP_PLACE_ROWS + FMP_OWNER_SLOTS * FMP_ROW_BYTES <= FMP_FIRST_FREE_WINDOW * FMP_WINDOW_BYTES,
+_Static_assert(FMP_PLACE_ROWS + (FMP_OBJECT_MOST / FMP_ROW_LINE_OBJECTS + 1) * FMP_OWNER_SLOTS * FMP_CACHELINE <=
+                   FMP_FIRST_FREE_WINDOW * FMP_WINDOW_BYTES,
                "rows overlap the heap's windows");
 
 typedef _Atomic uint64_t row_word;
@@ -28,25 +27,19 @@ table_of(fmp_arena *a)
     return fmp_arena_place(a, FMP_PLACE_OBJECTS);
 }
 
-static row_word *
-row_of(fmp_arena *a, uint32_t slot)
-{
-    return fmp_arena_at(a, FMP_PLACE_ROWS + slot * FMP_ROW_BYTES);
-}
-
-/* Give the row pages for columns below `end`, from the page of column `from` on. -errno. */
+/* Give the row a page for the column. -errno. */
 static int
-commit_row(fmp_arena *a, uint32_t slot, uint32_t from, uint32_t end)
+commit_column(fmp_arena *a, uint32_t slot, uint32_t index)
 {
-    uint64_t off = FMP_PLACE_ROWS + slot * FMP_ROW_BYTES;
-    return fmp_memory_commit(&a->memory, off + from / 8, (end - from + 7) / 8);
+    uint64_t line = (uint64_t)(index / FMP_ROW_LINE_OBJECTS) * FMP_OWNER_SLOTS + slot;
+    return fmp_memory_commit(&a->memory, FMP_PLACE_ROWS + line * FMP_CACHELINE, FMP_CACHELINE);
 }
 
-/* This process's row; NULL if it has none: an outlaw (owner.h) only uses what others hold. */
+/* In this process's row; NULL if it has none: an outlaw (owner.h) only uses what others hold. */
 static row_word *
-own_row(fmp_arena *a)
+own_word(fmp_arena *a, uint32_t index)
 {
-    return a->self == FMP_OWNER_OUTLAW ? NULL : row_of(a, FMP_OWNER_SLOT(a->self));
+    return a->self == FMP_OWNER_OUTLAW ? NULL : fmp_object_row_word(a, FMP_OWNER_SLOT(a->self), index);
 }
 
 static uint64_t
@@ -69,18 +62,16 @@ object_of(fmp_arena *a, uint64_t entry)
 
 /* ---- holders ---------------------------------------------------------------------------------- */
 
-/* Does any process or message hold the object? A row that can't be mapped here holds everything. */
+/* Does any process or message hold the object? Rows that can't be mapped here hold everything. */
 static int
 held(fmp_arena *a, const fmp_object *o, uint32_t index)
 {
     uint32_t top = fmp_load(&fmp_owner_table_of(a)->top);
-    if (o->in_flight != 0 || o->loose != 0)
+    row_word *column = fmp_object_row_word(a, 0, index);
+    if (o->in_flight != 0 || o->loose != 0 || column == NULL)
         return 1;
     for (uint32_t slot = 0; slot < top; slot++) {
-        if (!fmp_owner_holds(a, slot))
-            continue;
-        row_word *row = row_of(a, slot);
-        if (row == NULL || (fmp_load(&row[index / 64]) & bit(index)))
+        if (fmp_owner_holds(a, slot) && (fmp_load(&column[slot * FMP_ROW_LINE_WORDS]) & bit(index)))
             return 1;
     }
     return 0;
@@ -231,10 +222,10 @@ fmp_object_drop(fmp_arena *a, fmp_object *o)
     fmp_object_table *t = table_of(a);
     uint32_t index = o->index;
     pthread_mutex_lock(&a->local);
-    row_word *row = own_row(a);
-    if (--a->handles[index] == 0 && row != NULL) { /* an outlaw held nothing */
+    row_word *word = own_word(a, index);
+    if (--a->handles[index] == 0 && word != NULL) { /* an outlaw held nothing */
         enter(a, t);
-        atomic_fetch_and(&row[index / 64], ~bit(index));
+        atomic_fetch_and(word, ~bit(index));
         destroy_if_free(a, t, index);
         fmp_mutex_unlock(&t->lock);
     }
@@ -268,17 +259,15 @@ take_index(fmp_arena *a, fmp_object_table *t)
 static int
 take_hold(fmp_arena *a, uint32_t index)
 {
-    row_word *row = own_row(a);
-    if (row == NULL || room_for_handle(a, index) < 0)
+    row_word *word = own_word(a, index);
+    if (word == NULL || room_for_handle(a, index) < 0)
         return -ENOMEM;
-    if (index >= a->row_room) {
-        uint32_t end = (index / ROW_PAGE_OBJECTS + 1) * ROW_PAGE_OBJECTS;
-        if (commit_row(a, FMP_OWNER_SLOT(a->self), a->row_room, end) < 0)
+    for (; index >= a->row_room; a->row_room += FMP_ROW_LINE_OBJECTS) {
+        if (commit_column(a, FMP_OWNER_SLOT(a->self), a->row_room) < 0)
             return -ENOMEM;
-        a->row_room = end;
     }
     a->handles[index]++;
-    atomic_fetch_or(&row[index / 64], bit(index));
+    atomic_fetch_or(word, bit(index));
     return 0;
 }
 
@@ -360,10 +349,10 @@ fmp_object_attach(fmp_arena *a, fmp_ticket ticket, fmp_object **object)
 int
 fmp_object_give(fmp_arena *a, uint32_t child, fmp_object *o)
 {
-    row_word *row = row_of(a, FMP_OWNER_SLOT(child));
-    if (row == NULL || commit_row(a, FMP_OWNER_SLOT(child), o->index, o->index + 1) < 0)
+    row_word *word = fmp_object_row_word(a, FMP_OWNER_SLOT(child), o->index);
+    if (word == NULL || commit_column(a, FMP_OWNER_SLOT(child), o->index) < 0)
         return -ENOMEM;
-    atomic_fetch_or(&row[o->index / 64], bit(o->index));
+    atomic_fetch_or(word, bit(o->index));
     return 0;
 }
 
@@ -372,17 +361,16 @@ fmp_object_settle_in(fmp_arena *a)
 {
     fmp_object_table *t = table_of(a);
     pthread_mutex_lock(&a->local);
-    row_word *row = own_row(a);
     enter(a, t);
-    for (uint32_t index = 0; row != NULL && index < fmp_peek(&t->top); index++) {
-        if (index % 64 == 0 && fmp_peek(&row[index / 64]) == 0) {
-            index += 63;
-            continue;
+    for (uint32_t first = 0; first < fmp_peek(&t->top); first += 64) {
+        row_word *word = own_word(a, first);
+        for (uint64_t bits = word == NULL ? 0 : fmp_peek(word); bits != 0; bits &= bits - 1) {
+            uint32_t index = first + (uint32_t)__builtin_ctzll(bits);
+            if (index < a->handles_room && a->handles[index] != 0)
+                continue;
+            atomic_fetch_and(word, ~bit(index));
+            destroy_if_free(a, t, index);
         }
-        if (!(fmp_peek(&row[index / 64]) & bit(index)) || (index < a->handles_room && a->handles[index] != 0))
-            continue;
-        atomic_fetch_and(&row[index / 64], ~bit(index));
-        destroy_if_free(a, t, index);
     }
     fmp_mutex_unlock(&t->lock);
     pthread_mutex_unlock(&a->local);
@@ -482,13 +470,14 @@ fmp_object_land_loose(fmp_arena *a, fmp_ticket ticket)
 static int
 clear_row(fmp_arena *a, fmp_object_table *t, uint32_t slot)
 {
-    row_word *row = row_of(a, slot);
-    if (row == NULL)
-        return -ENOMEM;
-    for (uint32_t word = 0; word * 64 < fmp_peek(&t->top); word++) {
-        uint64_t bits = atomic_exchange(&row[word], 0);
-        for (; bits != 0; bits &= bits - 1) {
-            uint32_t index = word * 64 + (uint32_t)__builtin_ctzll(bits);
+    for (uint32_t first = 0; first < fmp_peek(&t->top); first += 64) {
+        row_word *word = fmp_object_row_word(a, slot, first);
+        if (word == NULL)
+            return -ENOMEM;
+        if (fmp_load(word) == 0)
+            continue;
+        for (uint64_t bits = atomic_exchange(word, 0); bits != 0; bits &= bits - 1) {
+            uint32_t index = first + (uint32_t)__builtin_ctzll(bits);
             if (exists(fmp_load(&t->entries[index])))
                 destroy_if_free(a, t, index);
         }
@@ -554,16 +543,21 @@ copy_row(fmp_arena *a, uint32_t parent, uint32_t child)
 {
     if (parent == FMP_OWNER_OUTLAW)
         return -ENOMEM;
-    uint32_t top = fmp_peek(&table_of(a)->top); /* as this process saw it: it holds none beyond */
-    if (top != 0 && commit_row(a, FMP_OWNER_SLOT(child), 0, top) < 0)
-        return -ENOMEM;
-    row_word *from = row_of(a, FMP_OWNER_SLOT(parent)), *to = row_of(a, FMP_OWNER_SLOT(child));
-    if (from == NULL || to == NULL)
-        return -ENOMEM;
-    for (uint32_t word = 0; word * 64 < top; word++) {
-        uint64_t bits = fmp_peek(&from[word]), given = fmp_peek(&to[word]);
+    uint32_t top = fmp_peek(&table_of(a)->top), room = 0; /* as this process saw it: it holds none beyond */
+    for (uint32_t first = 0; first < top; first += 64) {
+        row_word *from = fmp_object_row_word(a, FMP_OWNER_SLOT(parent), first);
+        row_word *to = fmp_object_row_word(a, FMP_OWNER_SLOT(child), first);
+        uint64_t bits = from == NULL ? 0 : fmp_peek(from);
+        if (from == NULL || to == NULL)
+            return -ENOMEM;
+        if (bits == 0)
+            continue;
+        if (first >= room && commit_column(a, FMP_OWNER_SLOT(child), first) < 0)
+            return -ENOMEM;
+        room = first / FMP_ROW_LINE_OBJECTS * FMP_ROW_LINE_OBJECTS + FMP_ROW_LINE_OBJECTS;
+        uint64_t given = fmp_peek(to);
         if (bits & ~given)
-            fmp_store(&to[word], bits | given);
+            fmp_store(to, bits | given);
     }
     return 0;
 }

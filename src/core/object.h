@@ -36,9 +36,11 @@
 #define FMP_OBJECT_H
 
 #include "core/heap.h"
+#include "core/owner.h"
 
 #define FMP_OBJECT_MOST (((FMP_PLACE_UNITS - FMP_PLACE_OBJECTS) / 8) - 16)
-#define FMP_ROW_BYTES ((uint64_t)64 << 10)
+#define FMP_ROW_LINE_WORDS (FMP_CACHELINE / 8)
+#define FMP_ROW_LINE_OBJECTS (FMP_ROW_LINE_WORDS * 64u)
 
 typedef enum {
     FMP_PLAIN, /* nothing to do when it is destroyed */
@@ -107,6 +109,17 @@ typedef struct {
 } fmp_kind_ops;
 
 extern const fmp_kind_ops fmp_kinds[FMP_KIND_COUNT];
+
+/* The word of a slot's row with the bit of object `index`; NULL if its window can't be mapped. A row lies in lines
+ * of 512 columns, and beside each line those of the other slots for the same columns: who looks through a column finds
+ * it in a few pages, and each process writes to lines of its own. */
+static inline _Atomic uint64_t *
+fmp_object_row_word(fmp_arena *a, uint32_t slot, uint32_t index)
+{
+    uint64_t line = (uint64_t)(index / FMP_ROW_LINE_OBJECTS) * FMP_OWNER_SLOTS + slot;
+    uint64_t word = line * FMP_ROW_LINE_WORDS + index / 64 % FMP_ROW_LINE_WORDS;
+    return fmp_arena_at(a, FMP_PLACE_ROWS + word * 8);
+}
 
 static inline void *
 fmp_object_body(fmp_object *o)

@@ -35,8 +35,7 @@ begin(void)
 static uint64_t
 holds(uint32_t id, const fmp_object *o)
 {
-    _Atomic uint64_t *row = fmp_arena_at(a, FMP_PLACE_ROWS + FMP_OWNER_SLOT(id) * FMP_ROW_BYTES);
-    return row[o->index / 64] >> o->index % 64 & 1;
+    return *fmp_object_row_word(a, FMP_OWNER_SLOT(id), o->index) >> o->index % 64 & 1;
 }
 
 /* Promised and reserved slots of the dead end by themselves; their children, too. */
@@ -186,10 +185,8 @@ begin_cond(void)
 static void
 leave_it_to_him(void)
 {
-    if (step_heir() != 0) {
-        _Atomic uint64_t *row = fmp_arena_at(a, FMP_PLACE_ROWS + FMP_OWNER_SLOT(step_heir()) * FMP_ROW_BYTES);
-        row[thing->index / 64] &= ~(UINT64_C(1) << thing->index % 64);
-    }
+    if (step_heir() != 0)
+        *fmp_object_row_word(a, FMP_OWNER_SLOT(step_heir()), thing->index) &= ~(UINT64_C(1) << thing->index % 64);
     fmp_object_drop(a, thing);
 }
 

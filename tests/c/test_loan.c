@@ -153,7 +153,7 @@ static uint32_t
 bury_holder(fmp_object *o)
 {
     uint32_t dead = check_dead();
-    atomic_fetch_and((_Atomic uint64_t *)fmp_arena_at(a, FMP_PLACE_ROWS), ~(UINT64_C(1) << o->index));
+    atomic_fetch_and(fmp_object_row_word(a, 0, 0), ~(UINT64_C(1) << o->index));
     a->handles[o->index] = 0;
     return dead;
 }

@@ -28,8 +28,7 @@ table(void)
 static inline uint32_t
 held_by(uint32_t id, const fmp_object *o)
 {
-    _Atomic uint64_t *row = fmp_arena_at(a, FMP_PLACE_ROWS + FMP_OWNER_SLOT(id) * FMP_ROW_BYTES);
-    return fmp_load(&row[o->index / 64]) >> o->index % 64 & 1;
+    return fmp_load(fmp_object_row_word(a, FMP_OWNER_SLOT(id), o->index)) >> o->index % 64 & 1;
 }
 
 static inline void

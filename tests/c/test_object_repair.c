@@ -13,7 +13,7 @@ what_was_being_made_is_gone(void)
         fmp_ref ref;
         void *p;
         CHECK_EQ(fmp_owner_reserve(a, &id), 0);
-        _Atomic uint64_t *row = fmp_arena_at(a, FMP_PLACE_ROWS + FMP_OWNER_SLOT(id) * FMP_ROW_BYTES);
+        _Atomic uint64_t *row = fmp_object_row_word(a, FMP_OWNER_SLOT(id), 0);
         CHECK_EQ(fmp_heap_alloc_zeroed(a, sizeof(fmp_object) + 100, &ref, &p), 0);
         fmp_object *o = p;
         *o = (fmp_object){.kind = FMP_PLAIN, .self = ref, .bytes = 100, .index = 1};
@@ -48,7 +48,7 @@ what_was_being_destroyed_is_gone(void)
         create(FMP_PLAIN, 10);
         fmp_object *o = create(FMP_PLAIN, 100);
         fmp_object_table *t = table();
-        _Atomic uint64_t *row = fmp_arena_at(a, FMP_PLACE_ROWS + FMP_OWNER_SLOT(a->self) * FMP_ROW_BYTES);
+        _Atomic uint64_t *row = fmp_object_row_word(a, FMP_OWNER_SLOT(a->self), 0);
         uint32_t dead = check_dead();
         fmp_ref self = o->self;
         atomic_fetch_and(&row[0], ~UINT64_C(2));

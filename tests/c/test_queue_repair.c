@@ -294,7 +294,7 @@ a_destruction_may_be_done_again(void)
             fmp_heap_free(a, block);
         }
         fmp_object_table *t = fmp_arena_place(a, FMP_PLACE_OBJECTS);
-        atomic_fetch_and((_Atomic uint64_t *)fmp_arena_at(a, FMP_PLACE_ROWS), ~UINT64_C(1));
+        atomic_fetch_and(fmp_object_row_word(a, 0, 0), ~UINT64_C(1));
         a->handles[0] = 0;
         atomic_store(&t->lock.owner, dead);
         fmp_object_sweep(a);
