@@ -2,8 +2,8 @@
  *
  *   made by     its place in the arena          it runs      reaped by
  *   fork()      reserved around the fork        from fork()  this process
- *   expect()    promised at once: it can be     from born()  this process; or another, then ended() is told
- *               given objects before it is born
+ *   expect()    promised at once: it can be     from born()  this process; or another, then ended() is told, unless
+ *               given objects before it is born              the child has left word in the arena (owner.h)
  *
  * The sentinel is a pidfd: a number that never comes to mean another process. Where the kernel or a
  * container refuses pidfds it is a pipe whose other end only the child has. waitpid is called without
@@ -188,24 +188,33 @@ link_ahead(void)
     done = 1;
 }
 
-PyObject *
-child_leave(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+/* 0, or -1 with an exception. */
+static int
+leave(int exitcode)
 {
     fmp_arena *arena = fmp_here();
     if (arena == NULL)
-        return NULL;
+        return -1;
     if (fmp_process_thread_count() == 1) /* another thread may be in the middle of something */
-        fmp_owner_leave(arena, arena->self);
+        fmp_owner_leave(arena, arena->self, exitcode);
+    return 0;
+}
+
+PyObject *
+child_leave(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    if (leave(FMP_OWNER_GOES_ON) < 0)
+        return NULL;
     Py_RETURN_NONE;
 }
 
 PyObject *
 child_end(PyObject *Py_UNUSED(module), PyObject *exitcode)
 {
-    unsigned long code = PyLong_AsUnsignedLongMask(exitcode);
-    if (PyErr_Occurred() || child_leave(NULL, NULL) == NULL)
+    int code = (int)(PyLong_AsUnsignedLongMask(exitcode) & 0xFF);
+    if (PyErr_Occurred() || leave(code) < 0)
         return NULL;
-    _exit((int)(code & 0xFF));
+    _exit(code);
 }
 
 /* The life of a child, which ends the process. If it raises instead, as a signal handler may do at once, the child
@@ -372,10 +381,21 @@ set_exitcode(ChildObject *self, int exitcode)
     fmp_object_sweep(self->arena);
 }
 
+/* Another process reaps it, but it may have said how it ends, and has ended. */
+static void
+take_its_word(ChildObject *self)
+{
+    int exitcode = fmp_owner_exitcode(self->arena, self->owner);
+    if (exitcode >= 0 && fmp_fd_wait_readable(self->sentinel, FMP_NOW) == 0)
+        set_exitcode(self, exitcode);
+}
+
 static void
 reap(ChildObject *self)
 {
     int status;
+    if (self->elsewhere && !self->reaped)
+        take_its_word(self);
     pid_t pid = self->reaped || self->elsewhere || self->pid == 0 ? 0 : waitpid(self->pid, &status, WNOHANG);
     if (pid == 0 || (pid < 0 && errno != ECHILD))
         return;

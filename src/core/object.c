@@ -610,7 +610,7 @@ fmp_object_move(fmp_arena *a, uint32_t id)
         fmp_step();
         rc = copy_row(a, old, id); /* what both hold goes with neither */
         fmp_step();
-        fmp_owner_leave(a, old);
+        fmp_owner_leave(a, old, FMP_OWNER_GOES_ON);
     }
     fmp_heap_keep(a, keeps);
     pthread_mutex_unlock(&a->local);

@@ -136,10 +136,10 @@ stop_spinning(fmp_arena *a, uint32_t id)
     atomic_fetch_and_explicit(word, ~(UINT64_C(1) << slot % 64), memory_order_relaxed);
 }
 
-/* The slot of a process that counts becomes `state`: true if it was one. If it has ended before, whoever did that
- * may have been killed before he set `gone`. */
+/* The slot of a process that counts becomes `state`, with `who` in its word: true if it was one. If it has ended
+ * before, whoever did that may have been killed before he set `gone`. */
 static int
-end(fmp_arena *a, uint32_t id, uint32_t state)
+end(fmp_arena *a, uint32_t id, uint32_t who, uint32_t state)
 {
     fmp_owner_table *t = fmp_owner_table_of(a);
     fmp_owner_slot *s = slot_of(a, id);
@@ -151,7 +151,7 @@ end(fmp_arena *a, uint32_t id, uint32_t state)
             atomic_store(&t->gone, 1);
             return 0;
         }
-    } while (!atomic_compare_exchange_weak(&s->word, &word, fmp_owner_word(id, 0, state)));
+    } while (!atomic_compare_exchange_weak(&s->word, &word, fmp_owner_word(id, who, state)));
     stop_spinning(a, id);
     atomic_store(&t->gone, 1);
     return 1;
@@ -160,13 +160,23 @@ end(fmp_arena *a, uint32_t id, uint32_t state)
 int
 fmp_owner_bury(fmp_arena *a, uint32_t id)
 {
-    return end(a, id, FMP_OWNER_GONE);
+    return end(a, id, 0, FMP_OWNER_GONE);
 }
 
 void
-fmp_owner_leave(fmp_arena *a, uint32_t id)
+fmp_owner_leave(fmp_arena *a, uint32_t id, int exitcode)
 {
-    end(a, id, FMP_OWNER_LEFT);
+    end(a, id, (uint32_t)(exitcode + 1), FMP_OWNER_LEFT);
+}
+
+int
+fmp_owner_exitcode(fmp_arena *a, uint32_t id)
+{
+    uint64_t word = fmp_load(&slot_of(a, id)->word);
+    uint32_t state = fmp_owner_state_in(word);
+    if (fmp_owner_id_in(word) != id || (state != FMP_OWNER_LEFT && state != FMP_OWNER_FREE))
+        return -1;
+    return (int)fmp_owner_who_in(word) - 1;
 }
 
 int
@@ -269,7 +279,7 @@ fmp_owner_recycle(fmp_arena *a, uint32_t id)
         return;
     stop_spinning(a, id); /* who buried it may not have come to that */
     fmp_store(&s->stamp, 0);
-    atomic_compare_exchange_strong(&s->word, &word, fmp_owner_word(id, 0, FMP_OWNER_FREE));
+    atomic_compare_exchange_strong(&s->word, &word, fmp_owner_word(id, fmp_owner_who_in(word), FMP_OWNER_FREE));
 }
 
 uint32_t

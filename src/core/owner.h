@@ -7,7 +7,8 @@
  *        bits 10..30 generation of the slot, from 1
  *
  *   word of a slot: bits 0..2   state
- *                   bits 3..31  who answers for it: the process's pid, or, before it is LIVE, bits 0..28 of its parent's id
+ *                   bits 3..31  who answers for it: the process's pid, or, before it is LIVE, bits 0..28 of its parent's id;
+ *                               of one that LEFT, its exit code + 1 if it has said that, until the slot is used again
  *                   bits 32..62 id
  *
  *   state of a slot   next, and who does it
@@ -120,9 +121,13 @@ void fmp_owner_outlaw(fmp_arena *a);
  * the latest. */
 int fmp_owner_bury(fmp_arena *a, uint32_t id);
 
-/* This process is in the middle of nothing and gives up the slot, its only one before it ends, or its former
- * one. It has no other thread. */
-void fmp_owner_leave(fmp_arena *a, uint32_t id);
+/* This process is in the middle of nothing and gives up the slot, its only one before it ends with that exit code, from
+ * 0 to 255, or its former one, then FMP_OWNER_GOES_ON. It has no other thread. */
+#define FMP_OWNER_GOES_ON (-1)
+void fmp_owner_leave(fmp_arena *a, uint32_t id, int exitcode);
+
+/* The exit code that the process of this id has left, which may not have ended yet; -1 if it is not known. */
+int fmp_owner_exitcode(fmp_arena *a, uint32_t id);
 
 /* Does the process of this id live? Marks it GONE if not. Cheap if it is known to be dead, else it
  * asks the system, some microseconds. */

@@ -141,7 +141,7 @@ check_twin(fmp_arena *twin)
 void
 check_twin_end(fmp_arena *twin)
 {
-    fmp_owner_leave(twin, twin->self);
+    fmp_owner_leave(twin, twin->self, 0);
     free(twin->handles);
     pthread_mutex_destroy(&twin->mapping);
     pthread_mutex_destroy(&twin->local);

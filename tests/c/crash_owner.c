@@ -125,7 +125,7 @@ static void
 act_leave(void *unused)
 {
     (void)unused;
-    fmp_owner_leave(a, a->self);
+    fmp_owner_leave(a, a->self, 0);
 }
 
 /* Who reaps him has to do no more than that. */

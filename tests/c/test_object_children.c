@@ -7,7 +7,7 @@ static fmp_arena other;
 static void
 become(uint32_t id)
 {
-    fmp_owner_leave(a, a->self);
+    fmp_owner_leave(a, a->self, 0);
     CHECK_EQ(fmp_arena_attach(&other, dup(a->memory.fd)), 0);
     CHECK_EQ(fmp_owner_adopt(&other, id), 0);
     CHECK_EQ(fmp_object_join(&other), 0);
@@ -54,7 +54,7 @@ attach_and_settle(void *arg)
     CHECK_EQ(fmp_object_count(a), 2);
     fmp_object_drop(a, o);
     CHECK_EQ(fmp_object_count(a), 1);
-    fmp_owner_leave(a, a->self);
+    fmp_owner_leave(a, a->self, 0);
 }
 
 static void
@@ -180,7 +180,7 @@ come_and_wait(void *arg)
     UNTIL(fmp_load(&e->now) == 2);
     fmp_object_drop(a, o);
     CHECK_EQ(fmp_object_count(a), 0);
-    fmp_owner_leave(a, a->self);
+    fmp_owner_leave(a, a->self, 0);
 }
 
 static void
@@ -213,7 +213,7 @@ say_who_i_am(void *arg)
     CHECK_EQ(fmp_object_attach(a, e->kept, &o), 0);
     CHECK(check_filled(fmp_object_body(o), 100, 9));
     fmp_object_drop(a, o);
-    fmp_owner_leave(a, a->self);
+    fmp_owner_leave(a, a->self, 0);
 }
 
 static void
@@ -237,7 +237,7 @@ fork_into_the_promised_place(void *arg)
     CHECK(next != id);
     fmp_owner_bury(a, next);
     fmp_object_drop(a, own);
-    fmp_owner_leave(a, a->self);
+    fmp_owner_leave(a, a->self, 0);
 }
 
 static void

@@ -79,13 +79,36 @@ who_leaves_in_peace_was_not_killed(void)
     a = check_arena();
     uint32_t first = a->self, at = 0;
     int killed;
-    fmp_owner_leave(a, a->self);
+    fmp_owner_leave(a, a->self, 0);
     CHECK_EQ(state_of(first), FMP_OWNER_LEFT);
     CHECK(fmp_owner_known_dead(a, first));
     CHECK_EQ(fmp_owner_next_gone(a, &at, &killed), first);
     CHECK(!killed);
     CHECK_EQ(fmp_owner_join(a), 0);
     CHECK(a->self != first);
+}
+
+static void
+who_leaves_says_how_it_ends(void)
+{
+    a = check_arena();
+    uint32_t first = a->self, id;
+    CHECK_EQ(fmp_owner_exitcode(a, first), -1);
+    fmp_owner_leave(a, first, 200);
+    CHECK_EQ(fmp_owner_exitcode(a, first), 200);
+    CHECK(!fmp_owner_bury(a, first));
+    fmp_object_sweep(a);
+    CHECK_EQ(fmp_owner_exitcode(a, first), 200); /* its slot is free */
+    CHECK_EQ(fmp_owner_join(a), 0);
+    CHECK_EQ(FMP_OWNER_SLOT(a->self), FMP_OWNER_SLOT(first));
+    CHECK_EQ(fmp_owner_exitcode(a, first), -1); /* and is another's */
+    CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+    CHECK_EQ(fmp_owner_exitcode(a, id), -1);
+    fmp_owner_bury(a, id);
+    CHECK_EQ(fmp_owner_exitcode(a, id), -1);
+    first = a->self;
+    fmp_owner_leave(a, first, FMP_OWNER_GOES_ON);
+    CHECK_EQ(fmp_owner_exitcode(a, first), -1);
 }
 
 static void
@@ -408,7 +431,7 @@ spinners_are_counted(void)
 }
 
 CHECK_MAIN(TEST(the_first_process_lives), TEST(a_slot_goes_its_way), TEST(who_leaves_in_peace_was_not_killed),
-           TEST(no_id_is_given_twice), TEST(after_the_last_generation_comes_the_first),
+           TEST(who_leaves_says_how_it_ends), TEST(no_id_is_given_twice), TEST(after_the_last_generation_comes_the_first),
            TEST(the_table_may_be_full), TEST(outlaws_are_never_dead), TEST(a_killed_child_is_found_dead),
            TEST(a_process_with_anothers_pid_is_another), TEST(a_reservation_ends),
            TEST(a_reservation_outlives_its_parent_for_a_while), TEST(who_has_just_come_lives), TEST(a_promise_is_kept), TEST(who_was_promised_a_slot_takes_it),
