@@ -15,7 +15,9 @@ The layout, each layer importing only those before it:
     _multiprocessing                        semaphores of the system, for libraries
     dummy/                                  the same interface with threads
     _launch/  (popen_fork)                  one module for each start method
-    _standby                                processes of the start method spawn, started ahead
+    _fork_server                            the server of the start method forkserver
+    _standby                                processes started ahead
+    _standby_spawn  _standby_forkserver
     pool (_pool/)  managers (_managers/)
     context                                 all of the interface as methods
     this module                             those of the default context; _install
@@ -39,7 +41,8 @@ if TYPE_CHECKING:
     from . import _definitions as _definitions
     from . import _echo as _echo
     from . import _rerun as _rerun
-    from . import _standby as _standby
+    from . import _standby_forkserver as _standby_forkserver
+    from . import _standby_spawn as _standby_spawn
     from . import _tracker as _tracker
     from . import connection as connection
     from . import dummy as dummy
@@ -121,7 +124,8 @@ _SUBMODULES = frozenset(
         "_classic_queue",
         "_multiprocessing",
         "_rerun",
-        "_standby",
+        "_standby_forkserver",
+        "_standby_spawn",
         "_tracker",
         "connection",
         "dummy",

@@ -295,7 +295,7 @@ class SpawnContext(BaseContext):
     Process = SpawnProcess
 
     def _set_standby(self, n: int, wait: bool) -> None:
-        fastmp._standby.set_standby(n, wait)
+        fastmp._standby_spawn.set_standby(n, wait)
 
 
 class ForkServerContext(BaseContext):
@@ -305,7 +305,7 @@ class ForkServerContext(BaseContext):
     Process = ForkServerProcess
 
     def _set_standby(self, n: int, wait: bool) -> None:
-        fastmp.forkserver.set_standby(n, wait)
+        fastmp._standby_forkserver.set_standby(n, wait)
 
 
 class DefaultContext(BaseContext):

@@ -460,6 +460,7 @@ def rehearse(process: BaseProcess) -> None:
     before = _current_process
     try:
         _become(process, None)
+        _let_interrupts_in()
         process.run()
         _flush_std_streams()
     finally:

@@ -53,7 +53,7 @@ __all__ = [
     "set_executable",
 ]
 
-EXAMPLES = ("name", "authkey", "orig_dir", "start_method")  # of what a child is told: it may be told again
+ONCE = ("log_to_stderr", "log_level", "installed")  # of what a child is told: it is not to be told twice
 
 WINEXE = WINSERVICE = False
 
@@ -228,8 +228,8 @@ def pack_example(process_obj: BaseProcess) -> _core.Block:
 
 def _pack_examples(process_obj: BaseProcess) -> _core.Block:
     dumps = fastmp.reduction.dumps
-    every = get_preparation_data(process.current_process().name)
-    return _in_block(dumps({key: every[key] for key in EXAMPLES}), dumps(process_obj))
+    data = get_preparation_data(process.current_process().name)
+    return _in_block(dumps({key: data[key] for key in data if key not in ONCE}), dumps(process_obj))
 
 
 def _in_block(data: bytes, process_obj: bytes) -> _core.Block:

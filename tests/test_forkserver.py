@@ -18,7 +18,7 @@ from targets import send_result, sleep_long
 from waiting import DEADLINE, becomes, join
 
 import fastmp
-from fastmp import connection, forkserver, popen_forkserver, popen_spawn_win32
+from fastmp import _fork_server, connection, forkserver, popen_forkserver, popen_spawn_win32
 from fastmp._launch import fork
 from fastmp.forkserver import _forkserver
 
@@ -445,17 +445,23 @@ def test_a_server_that_dies_while_it_forks_is_noticed():
     os.close(writer)
 
 
-def test_children_outlive_a_killed_server(server):
+@pytest.mark.parametrize("code, exitcode", [("sys.exit(3)", 3), ("os._exit(3)", 255)])
+def test_children_outlive_a_killed_server(server, code, exitcode):
     go_on = ctx.Event()
-    child = started(go_on.wait, DEADLINE)
+    child = started(end_when_told, go_on, code)
     os.kill(server, signal.SIGKILL)
     forkserver._forkserver._await_end()
     assert child.is_alive()
     child.join(0.01)
     assert child.exitcode is None
     go_on.set()
-    join(child, 255)  # nobody can tell how it ended
+    join(child, exitcode)  # of one that has not said how it ends nobody knows
     join(started(len, ""))
+
+
+def end_when_told(event, code):
+    event.wait(DEADLINE)
+    exec(code)
 
 
 def file_limits():
@@ -816,7 +822,7 @@ def test_an_impostor_gets_nothing(server, monkeypatch):
 
 
 def test_silent_visitors_do_not_lock_others_out(server):
-    visitors = [visit() for _ in range(2 * forkserver.MOST_GUESTS)]
+    visitors = [visit() for _ in range(2 * _fork_server.MOST_GUESTS)]
     assert report(os.getppid) == server
     for sock in visitors:
         sock.close()

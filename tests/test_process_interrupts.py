@@ -26,6 +26,8 @@ if __name__ == "__main__":
     first = context.Process(target=int)
     first.start()
     first.join()
+    if ahead := int(sys.argv[2]):
+        context.set_standby(ahead, wait=True)
     print("ready", flush=True)
     children = []  # all are kept: what is raised while Python forgets an object is lost
     while True:
@@ -45,9 +47,9 @@ def program(tmp_path):
     return path
 
 
-def interrupt(program, method, seconds):
+def interrupt(program, method, ahead, seconds):
     """What the program prints to stderr, if it is interrupted so long after it began to start children."""
-    with ready_group(program, method) as main:
+    with ready_group(program, method, str(ahead)) as main:
         time.sleep(seconds)
         os.killpg(main.pid, signal.SIGINT)
         _, errors = main.communicate(timeout=DEADLINE)
@@ -63,10 +65,23 @@ def check(errors):
     assert errors.endswith("KeyboardInterrupt\n") or running, errors
 
 
-@pytest.mark.parametrize(
+rounds = pytest.mark.parametrize(
     "rounds", [2, pytest.param(60, marks=[pytest.mark.stress, pytest.mark.deadline(900)])]
 )
-def test_while_children_come_to_life(program, start_method, rounds):
+
+
+def strike(program, method, ahead, rounds):
     rng = random.Random(rounds)
     for _ in range(rounds):
-        check(interrupt(program, start_method, rng.uniform(0, SOME_STARTS)))
+        check(interrupt(program, method, ahead, rng.uniform(0, SOME_STARTS)))
+
+
+@rounds
+def test_while_children_come_to_life(program, start_method, rounds):
+    strike(program, start_method, 0, rounds)
+
+
+@rounds
+@pytest.mark.start_methods("spawn", "forkserver")
+def test_while_children_wait_that_were_started_ahead(program, start_method, rounds):
+    strike(program, start_method, 4, rounds)

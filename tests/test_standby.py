@@ -14,8 +14,7 @@ import pytest
 from waiting import DEADLINE, becomes
 
 import fastmp
-from fastmp import _core, _standby
-from fastmp.forkserver import _forkserver
+from fastmp import _core, _standby_forkserver, _standby_spawn, forkserver
 
 pytestmark = pytest.mark.deadline(180)
 not_forked = pytest.mark.start_methods("spawn", "forkserver")
@@ -39,11 +38,10 @@ def standby(ctx):
 
 
 def pids_ahead(ctx):
-    if ctx.get_start_method() == "spawn":
-        return [one.child.pid for one in _standby._standby._waiting]
-    server = _forkserver._forkserver_pid
-    with open(f"/proc/{server}/task/{server}/children") as file:
-        return [int(pid) for pid in file.read().split()]
+    spawned = ctx.get_start_method() == "spawn"
+    kept = _standby_spawn._spawned if spawned else _standby_forkserver._forked
+    kept._collect()
+    return [one.child.pid for one in kept._waiting]
 
 
 def await_end(pid):
@@ -226,7 +224,56 @@ class Unpicklable:
 def test_interrupts_are_not_for_those_who_wait(ctx, standby):
     pids = standby(1)
     os.kill(pids[0], signal.SIGINT)
+    pid, result = report(ctx, len, "abc")
+    assert (pid in pids, result) == (False, 3)
+
+
+@pytest.mark.start_methods("forkserver")
+def test_an_interrupt_after_the_order_is_the_child_s(ctx, standby, monkeypatch):
+    pids = standby(1)
+    begin = forkserver.Line.begin
+
+    def interrupt_first(line):
+        os.kill(pids[0], signal.SIGINT)
+        begin(line)
+
+    monkeypatch.setattr(forkserver.Line, "begin", interrupt_first)
+    child = ctx.Process(target=len, args=("",))
+    child.start()
+    child.join(DEADLINE)
+    assert (child.pid, child.exitcode) == (pids[0], -signal.SIGINT)
+
+
+@pytest.mark.start_methods("forkserver")
+def test_more_than_find_room_in_a_socket(ctx, standby):
+    pids = standby(_standby_forkserver.MOST_OWED + 2)
+    assert len(set(pids)) == len(pids)
     assert report(ctx, len, "abc") == (pids[0], 3)
+
+
+@pytest.mark.start_methods("forkserver")
+def test_another_server_has_others(ctx, standby):
+    pids = standby(2)
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    forkserver.await_end()
+    pid, result = report(ctx, len, "abc")
+    assert (pid in pids, result) == (False, 3)
+    for old in pids:
+        await_end(old)
+    assert len(standby(2)) == 2
+
+
+@pytest.mark.start_methods("forkserver")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_who_has_given_up_his_privileges_has_no_child_that_keeps_them(ctx, standby):
+    pids = standby(1)
+    os.seteuid(65534)
+    try:
+        with pytest.raises((OSError, EOFError, fastmp.AuthenticationError)):
+            report(ctx, len, "")
+    finally:
+        os.seteuid(0)
+    assert report(ctx, len, "abc")[0] not in pids
 
 
 @not_forked
@@ -328,11 +375,9 @@ def ask(ctx):
     child.join()
 
 def ahead(ctx):
-    if ctx.get_start_method() == "spawn":
-        return [one.child.pid for one in fastmp._standby._standby._waiting]
-    server = fastmp.forkserver._forkserver._forkserver_pid
-    with open(f"/proc/{server}/task/{server}/children") as file:
-        return [int(pid) for pid in file.read().split()]
+    spawned = ctx.get_start_method() == "spawn"
+    kept = fastmp._standby_spawn._spawned if spawned else fastmp._standby_forkserver._forked
+    return [one.child.pid for one in kept._waiting]
 
 MAIN
 if __name__ == "__main__":
@@ -400,6 +445,30 @@ process.rehearse = note
     assert rehearsed == [[pid, "MainProcess", None]]
 
 
+@pytest.mark.start_methods("forkserver")
+def test_one_that_cannot_be_forked(start_method, program):
+    main = """
+fork_server = sys.modules.get("fastmp._fork_server")
+if fork_server:
+    def fail(owner, blocked, fork=fork_server._fork):
+        fork_server._fork = fork
+        raise BlockingIOError(11, "not now")
+
+    fork_server._fork = fail
+"""
+    code = """
+        try:
+            ctx.set_standby(3, wait=True)
+        except BlockingIOError as e:
+            print(e.errno, flush=True)
+        ctx.set_standby(3, wait=True)
+        print(json.dumps(ahead(ctx)), flush=True)
+        ask(ctx)
+        """
+    pids, *told = lines(program(start_method, code, main=main, count=0))
+    assert (pids, told[0], len(told[1]), told[2][2] in told[1]) == ([], 11, 3, True)
+
+
 @pytest.mark.start_methods("spawn")
 @pytest.mark.parametrize(
     "change", ["os.environ['FASTMP_TEST'] = 'x'", "sys.argv.append('x')", "os.utime(__file__, (5, 5))"]
@@ -421,7 +490,7 @@ def test_they_end_with_their_parent(start_method, program, end):
     assert running.wait(DEADLINE) == (-9 if "kill" in end else 0)
 
 
-@pytest.mark.start_methods("spawn")
+@not_forked
 def test_they_end_with_their_parent_though_a_fork_of_it_lives(start_method, program):
     code = """
         fork = os.fork()

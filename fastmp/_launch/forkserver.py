@@ -19,14 +19,19 @@ TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .._standby import Standby
+
 __all__ = ["Popen"]
+
+standby: Standby | None = None  # once somebody wants children to be forked ahead
 
 LOST = 255  # the exit code of a child whose server was killed before it could tell
 MOMENT = 5.0  # seconds, at most, between the end of a child and the word of a server that is busy
 
 
 class Popen(fork.Popen):
-    """A child of the fork server. Its sentinel is that of its process; the server tells the exit code."""
+    """A child of the fork server. Its sentinel is that of its process; the server tells the exit code, if the
+    child has not."""
 
     method = "forkserver"
     DupFd = forkserver.DupFd
@@ -45,17 +50,28 @@ class Popen(fork.Popen):
     def _order(self, process_obj: BaseProcess) -> None:
         forkserver.ensure_running()
         self._fds: list[int] = []
+        ahead = None if standby is None else standby.order(self, process_obj)
+        if ahead is None:
+            self._ask(process_obj)
+        else:
+            self._line = forkserver.Line(ahead.line)
+        self._line.begin()
+        if standby is not None:
+            standby.refill()
+
+    def _ask(self, process_obj: BaseProcess) -> None:
+        """Have the server fork the child now."""
+        self._fds.clear()
         self._child = child = _core.expect()
         block = spawn.pack(self, process_obj)
         own_sentinel: list[int] = []
         closing = map(os.close, own_sentinel)
         try:
-            self._life = _open_own_sentinel(own_sentinel)
+            self._life = open_own_sentinel(own_sentinel)
             fds = [*own_sentinel, *self._fds]
             self._line = forkserver.connect_to_new_process(fds, child, block.give(child))
         finally:
             list(closing)
-        self._line.begin()
 
     @property
     def finalizer(self) -> Callable[[], None]:
@@ -80,18 +96,25 @@ class Popen(fork.Popen):
         return self.returncode
 
     def _learn(self, timeout: float | None) -> int | None:
+        """From the child itself, or else from the server."""
         until = None if timeout is None else time.monotonic() + timeout
+        code = self._child.wait(timeout)
+        if code is not None:
+            return code
         try:
-            code = self._line.exitcode(timeout)
+            code = self._line.exitcode(_left(until))
             if code is None and wait([self.sentinel], 0):
                 code = self._line.exitcode(MOMENT)
         except EOFError:
-            left = None if until is None else until - time.monotonic()
-            return LOST if wait([self.sentinel], left) else None
+            return LOST if wait([self.sentinel], _left(until)) else None
         return code
 
 
-def _open_own_sentinel(fds: list[int]) -> Connection | None:
+def _left(until: float | None) -> float | None:
+    return None if until is None else max(0.0, until - time.monotonic())
+
+
+def open_own_sentinel(fds: list[int]) -> Connection | None:
     """Add a descriptor that is readable when this process has ended; what must live until then."""
     try:
         at_once(fds.append, os.pidfd_open, os.getpid())

@@ -51,31 +51,10 @@ class Popen(fork.Popen):
         return fd
 
     def _launch(self, process_obj: BaseProcess) -> None:
-        if standby is None or not self._order(standby, process_obj):
+        if standby is None or not standby.order(self, process_obj):
             self._execute(process_obj)
         if standby is not None:
             standby.refill()
-
-    def _order(self, standby: Standby, process_obj: BaseProcess) -> bool:
-        """Have the process started ahead, if there is one."""
-        while ahead := standby.take():
-            self._fds.clear()
-            self._child = ahead.child
-            try:
-                ticket = spawn.pack(self, process_obj).give(ahead.child)
-            except Exception:  # the process object can't be pickled
-                del self._child
-                standby.put_back(ahead)
-                raise
-            try:
-                if ahead.tell(ticket, self._fds):
-                    return True
-            except ConnectionError:  # it has just died
-                standby.dismiss(ahead)
-                continue
-            standby.put_back(ahead)
-            return False
-        return False
 
     def _execute(self, process_obj: BaseProcess) -> None:
         self._fds.clear()
