@@ -188,13 +188,15 @@ link_ahead(void)
     done = 1;
 }
 
-/* 0, or -1 with an exception. */
+/* What this process keeps for itself is of no use to it any more; its other threads, if any, may go on. 0, or -1 with an
+ * exception. */
 static int
 leave(int exitcode)
 {
     fmp_arena *arena = fmp_here();
     if (arena == NULL)
         return -1;
+    fmp_heap_keep(arena, 0);
     if (fmp_process_thread_count() == 1) /* another thread may be in the middle of something */
         fmp_owner_leave(arena, arena->self, exitcode);
     return 0;

@@ -117,29 +117,6 @@ unpickled(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* What this process keeps for itself is of no use to it any more. Its other threads, if any, may go on. */
-static void
-give_back(void)
-{
-    fmp_arena *arena = fmp_here();
-    if (arena != NULL)
-        fmp_heap_keep(arena, 0);
-}
-
-static PyObject *
-leave(PyObject *module, PyObject *ignored)
-{
-    give_back();
-    return child_leave(module, ignored);
-}
-
-static PyObject *
-end(PyObject *module, PyObject *exitcode)
-{
-    give_back();
-    return child_end(module, exitcode);
-}
-
 static PyMethodDef functions[] = {
     {"fork", child_fork, METH_VARARGS,
      "fork($module, owner=0, live=None, args=(), holder=None, /)\n--\n\n"
@@ -168,9 +145,9 @@ static PyMethodDef functions[] = {
     {"let_interrupts_in", birth_let_interrupts_in, METH_NOARGS,
      "let_interrupts_in($module, /)\n--\n\n"
      "In a new child that is about to run: the program handles SIGINT from now on, also one that came before."},
-    {"leave", leave, METH_NOARGS,
+    {"leave", child_leave, METH_NOARGS,
      "leave($module, /)\n--\n\nGive up, in a child about to end, all that it holds in the arena."},
-    {"exit", end, METH_O,
+    {"exit", child_end, METH_O,
      "exit($module, exitcode, /)\n--\n\nleave(), and end this process as os._exit() does."},
     {"set_pickler", set_pickler, METH_VARARGS,
      "set_pickler($module, dumps, dumps_apart, loads, dup_fd, spawning, /)\n--\n\n"
