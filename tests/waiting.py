@@ -22,9 +22,9 @@ def wait_until(condition):
 def becomes(condition, value):
     """Look again and again until a function returns the value."""
     until = time.monotonic() + DEADLINE
-    while condition() != value and time.monotonic() < until:
+    while (found := condition()) != value and time.monotonic() < until:
         time.sleep(0.01)
-    assert condition() == value
+    assert found == value, f"{found!r} does not become {value!r}"
 
 
 def join(child, exitcode=0):
