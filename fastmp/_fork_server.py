@@ -28,7 +28,7 @@ from . import _core, _newborn, context, process, reduction, spawn
 from ._launch import fork
 from ._launch.fork import live
 from .connection import _same_user
-from .forkserver import BEGIN, MAIN, NONCE_BYTES, PROOF_BYTES, _forkserver, _number, _prove
+from .forkserver import BEGIN, HEARD, MAIN, NONCE_BYTES, PROOF_BYTES, _forkserver, _number, _prove
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -341,7 +341,7 @@ class _Server:
 
     def _hear_of_end(self, child: _core.Child, line: int, client: int) -> None:
         with contextlib.suppress(OSError):
-            if os.read(line, len(BEGIN)) == BEGIN:  # the child was killed before it read that
+            if os.read(line, len(HEARD)) not in (HEARD, b""):  # what a killed child has not read
                 return
         self._reap(child, line, client)
 
