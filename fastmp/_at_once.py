@@ -10,17 +10,19 @@ So the main thread, in which handlers run, takes those that must not be lost by 
 
 from __future__ import annotations
 
+from functools import wraps
 from itertools import starmap
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, ParamSpec, TypeVar
+    from typing import Any, Concatenate, ParamSpec, TypeVar
 
     P = ParamSpec("P")
     R = TypeVar("R")
+    S = TypeVar("S")
 
-__all__ = ["at_once", "holding"]
+__all__ = ["at_once", "holding", "locked"]
 
 
 def at_once(keep: Callable[[Any], Any], make: Callable[..., Any], *args: Any) -> Any:
@@ -37,3 +39,13 @@ def holding(lock: Any, function: Callable[P, R], *args: P.args, **kwargs: P.kwar
     finally:
         if not free:
             lock.release()
+
+
+def locked(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """The method, with its object's `_lock` taken."""
+
+    @wraps(method)
+    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return holding(self._lock, method, self, *args, **kwargs)  # type: ignore[attr-defined]
+
+    return call

@@ -23,6 +23,7 @@ import contextlib
 from _thread import RLock  # threading.py has to do something in each child of the fork server
 
 from . import _core, spawn
+from ._at_once import locked
 from ._finalize import Finalize
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -82,16 +83,19 @@ class Standby:
 
     def set(self, count: int, wait: bool) -> None:
         """Keep so many. With `wait`, return when they are ready."""
-        with self._lock:
-            self._launcher.standby = self if count else None
-            if count and self._at_exit is None:
-                self._at_exit = Finalize(None, self._stop, exitpriority=0)
-            self._count = count
-            while len(self._waiting) > count:
-                self._dismiss(self._waiting.pop())
-            self._fill()
+        self._change(count)
         if wait:
             self._await_ready()
+
+    @locked
+    def _change(self, count: int) -> None:
+        self._launcher.standby = self if count else None
+        if count and self._at_exit is None:
+            self._at_exit = Finalize(None, self._stop, exitpriority=0)
+        self._count = count
+        while len(self._waiting) > count:
+            self._dismiss(self._waiting.pop())
+        self._fill()
 
     def order(self, popen: Any, process_obj: BaseProcess) -> Ahead | None:
         """Have one be the process that `popen` starts: which one; None if there is none that can be told."""
@@ -102,7 +106,7 @@ class Standby:
                 ticket = spawn.pack(popen, process_obj).give(ahead.child)
             except Exception:  # the process object can't be pickled
                 del popen._child
-                self._put_back(ahead)
+                self._waiting.appendleft(ahead)
                 raise
             try:
                 if ahead.tell(ticket, popen._fds):
@@ -110,32 +114,28 @@ class Standby:
             except ConnectionError:  # it has just died
                 self._dismiss(ahead)
                 continue
-            self._put_back(ahead)
+            self._waiting.appendleft(ahead)
             return None
         return None
 
+    @locked
     def refill(self) -> None:
         """After a start: make new ones, if no more than half of them are left."""
-        with self._lock, contextlib.suppress(OSError, EOFError):  # the child has started; this may wait
+        with contextlib.suppress(OSError, EOFError):  # the child has started; this may wait
             if self._count_all() <= self._count // 2:
                 self._fill()
 
+    @locked
     def _take(self) -> Ahead | None:
         """One that is what a new child would be; None if there is none."""
-        with self._lock:
-            now = self._circumstances()
-            self._collect()
-            while self._waiting:
-                one: Ahead = self._waiting.popleft()
-                if one.circumstances == now and one.is_fit():
-                    return one
-                self._dismiss(one)
+        now = self._circumstances()
+        self._collect()
+        while self._waiting:
+            one: Ahead = self._waiting.popleft()
+            if one.circumstances == now and one.is_fit():
+                return one
+            self._dismiss(one)
         return None
-
-    def _put_back(self, one: Ahead) -> None:
-        """It was not needed after all."""
-        with self._lock:
-            self._waiting.appendleft(one)
 
     def _stop(self) -> None:
         self.set(0, False)

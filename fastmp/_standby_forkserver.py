@@ -24,12 +24,12 @@ import os
 import socket
 
 from . import _core, _standby, forkserver, reduction
-from ._at_once import at_once
+from ._at_once import at_once, locked
 from ._launch import forkserver as launcher
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from .connection import Connection
@@ -45,11 +45,7 @@ class _Ahead(_standby.Ahead):
     def tell(self, ticket: tuple[int, ...], fds: Sequence[int]) -> bool:
         blocked = list(_signal.pthread_sigmask(_signal.SIG_BLOCK, []))
         order = _pickle.dumps((self.child.owner, ticket, blocked))
-        with _forked.own_sentinel() as own:
-            if len(fds) + len(own) > reduction.MOST_FDS or not own:
-                return False
-            socket.send_fds(self.line, [order], [*own, *fds])
-        return True
+        return len(fds) < reduction.MOST_FDS and _forked.send(self.line, order, fds)
 
     def dismiss(self) -> None:
         super().dismiss()
@@ -66,18 +62,19 @@ class _Standby(_standby.Standby):
         self._own: list[int] = []  # this process's sentinel, for its children
         self._life: Connection | None = None  # where there are no pidfds: open until it ends
 
-    @contextlib.contextmanager
-    def own_sentinel(self) -> Iterator[list[int]]:
-        """A descriptor that is open meanwhile; none if nothing is to be ahead any more."""
-        with self._lock:
-            yield self._own
+    @locked
+    def send(self, line: socket.socket, order: bytes, fds: Sequence[int]) -> bool:
+        """With this process's sentinel; False if it has none, as nothing is to be ahead any more."""
+        if self._own:
+            socket.send_fds(line, [order], [*self._own, *fds])
+        return bool(self._own)
 
-    def set(self, count: int, wait: bool) -> None:
-        super().set(count, wait)
+    @locked
+    def _change(self, count: int) -> None:
+        super()._change(count)
         if not count:
-            with self._lock:
-                self._hang_up()
-                self._close_own()
+            self._hang_up()
+            self._close_own()
 
     def _circumstances(self) -> tuple[Any, ...]:
         """What the server looks at before it answers, and which server that would be."""
@@ -124,8 +121,9 @@ class _Standby(_standby.Standby):
             at_once(os.close, self._own.pop)
         self._life = None
 
+    @locked
     def _await_ready(self) -> None:
-        with self._lock, contextlib.suppress(ConnectionError, EOFError):  # the server has just died
+        with contextlib.suppress(ConnectionError, EOFError):  # the server has just died
             while len(self._waiting) < self._count:
                 self._fill()
                 self._receive()

@@ -21,6 +21,7 @@ import time
 from importlib import import_module
 
 from . import _core, _newborn, _standby, process, reduction, spawn
+from ._at_once import locked
 from ._launch import spawn as launcher
 from ._launch.fork import live
 from .connection import wait as wait_for
@@ -82,8 +83,9 @@ class _Standby(_standby.Standby):
         super().__init__(launcher)
         self._dismissed: list[_standby.Ahead] = []  # not yet reaped
 
-    def set(self, count: int, wait: bool) -> None:
-        super().set(count, wait)
+    @locked
+    def _change(self, count: int) -> None:
+        super()._change(count)
         if not count:
             self._await_dismissed()
 
@@ -97,11 +99,13 @@ class _Standby(_standby.Standby):
             self._waiting.append(_Ahead.make(circumstances))
 
     def _await_ready(self) -> None:
-        with self._lock:
-            lines = [(one.line, one.child.sentinel) for one in self._waiting]
-        for line in lines:
+        for ends in self._list_ends():
             with contextlib.suppress(ValueError):  # another thread has used it, or dismissed it
-                wait_for(line)  # what it says stays in the socket: others may ask, too
+                wait_for(ends)  # what it says stays in the socket: others may ask, too
+
+    @locked
+    def _list_ends(self) -> list[tuple[socket.socket, int]]:
+        return [(one.line, one.child.sentinel) for one in self._waiting]
 
     def _dismiss(self, one: _standby.Ahead) -> None:
         super()._dismiss(one)
@@ -109,12 +113,11 @@ class _Standby(_standby.Standby):
 
     def _await_dismissed(self) -> None:
         until = time.monotonic() + ENDING
-        with self._lock:
-            for one in self._dismissed:
-                if one.child.wait(max(0.0, until - time.monotonic())) is None:
-                    one.child.kill(signal.SIGKILL)
-                    one.child.wait()
-            self._dismissed.clear()
+        for one in self._dismissed:
+            if one.child.wait(max(0.0, until - time.monotonic())) is None:
+                one.child.kill(signal.SIGKILL)
+                one.child.wait()
+        self._dismissed.clear()
 
 
 def set_standby(count: int, wait: bool) -> None:

@@ -44,7 +44,7 @@ from _operator import _compare_digest as compare_digest
 from _thread import RLock  # threading.py has to do something in each child
 
 from . import _core, reduction, spawn
-from ._at_once import at_once
+from ._at_once import at_once, locked
 from .connection import Connection, arbitrary_address
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -95,24 +95,24 @@ class ForkServer:
         """The descriptors that this process was started with; None if the server did not fork it."""
         return self._inherited_fds
 
+    @locked
     def ensure_running(self) -> None:
         """Start the server, or a new one if it has died."""
-        with self._lock:
-            if self._is_alive():
-                return
+        if self._is_alive():
+            return
+        self._stop()
+        try:
+            self._start()
+        except BaseException:
+            if self._forkserver_pid is not None:
+                os.kill(self._forkserver_pid, _signal.SIGKILL)  # it may be in a long import
             self._stop()
-            try:
-                self._start()
-            except BaseException:
-                if self._forkserver_pid is not None:
-                    os.kill(self._forkserver_pid, _signal.SIGKILL)  # it may be in a long import
-                self._stop()
-                raise
+            raise
 
+    @locked
     def _await_end(self) -> None:
         """A conversation broke off, so the server is dying: from now on it is known to be dead."""
-        with self._lock:
-            self._is_alive(DYING_MS)
+        self._is_alive(DYING_MS)
 
     def connect_to_new_process(self, fds: Sequence[int], child: _core.Child, ticket: Any) -> Line:
         """Have the running server fork an expected child: the line to tell it to begin.
@@ -143,12 +143,7 @@ class ForkServer:
 
     def _ask(self, what: tuple[Any, ...], fds: Sequence[int]) -> socket.socket:
         """Send the running server a request, with descriptors: the socket, which has its reply."""
-        with self._lock:
-            key, address, alive_fd = (
-                self._forkserver_authkey,
-                self._forkserver_address,
-                self._forkserver_alive_fd,
-            )
+        key, address, alive_fd = self._get_access()
         assert address is not None and alive_fd is not None, "ensure_running() was not called"
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -162,6 +157,10 @@ class ForkServer:
             sock.close()
             raise
         return sock
+
+    @locked
+    def _get_access(self) -> tuple[bytes, bytes | None, int | None]:
+        return self._forkserver_authkey, self._forkserver_address, self._forkserver_alive_fd
 
     def _is_alive(self, milliseconds: int = 0) -> bool:
         if self._forkserver_alive_fd is None:
@@ -206,17 +205,17 @@ class ForkServer:
         preload = self._preload_modules, self._preload_on_error
         return self._forkserver_authkey, used, *preload, data
 
+    @locked
     def _stop(self) -> None:
         """Let go of the server and, if this process started it, wait for its end, which comes when all
         others have let go, too."""
-        with self._lock:
-            if self._forkserver_alive_fd is not None:
-                with contextlib.suppress(OSError):  # a daemon to be has closed all its descriptors
-                    os.close(self._forkserver_alive_fd)
-            if self._forkserver_pid is not None:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(self._forkserver_pid, 0)
-            self._forget()
+        if self._forkserver_alive_fd is not None:
+            with contextlib.suppress(OSError):  # a daemon to be has closed all its descriptors
+                os.close(self._forkserver_alive_fd)
+        if self._forkserver_pid is not None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._forkserver_pid, 0)
+        self._forget()
 
     def _get_state(self) -> dict[str, Any]:
         """What a child that is being spawned needs to know."""
