@@ -121,17 +121,21 @@ act_join(void *unused)
 
 /* ---- ending -------------------------------------------------------------------------------------- */
 
+#define LAST_WORD 7
+
 static void
 act_leave(void *unused)
 {
     (void)unused;
-    fmp_owner_leave(a, a->self, 0);
+    fmp_owner_leave(a, a->self, LAST_WORD);
 }
 
 /* Who reaps him has to do no more than that. */
 static void
 check_leave(int finished)
 {
+    int exitcode = fmp_owner_exitcode(a, step_victim());
+    CHECK(exitcode == LAST_WORD || (exitcode == -1 && !finished));
     fmp_object_sweep(a);
     CHECK_EQ(fmp_owner_count(a), 1);
     check(finished);
