@@ -21,6 +21,7 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SCRIPTS = Path(sys.executable).parent  # pip, and mpiexec from the wheel of mpich
 LIMIT = 400  # seconds for a notebook; the slowest takes about 60
 AT_ONCE = 4  # notebooks: their cells mostly sleep
+NO_KERNEL = "Kernel died before replying"  # Jupyter chose its ports before it ran: somebody else was quicker
 
 # What a machine may lack; everything else that a cell needs has to be there.
 RULED_OUT = {"needs-colab"} | ({"needs-4-cores"} if (os.cpu_count() or 1) < 4 else set())
@@ -37,25 +38,41 @@ class Runner:
     """A notebook that is run under a start method, in a folder of its own. Most of its time it sleeps."""
 
     def __init__(self, notebook: Path, start_method: str, folder: Path) -> None:
-        command = [
+        self._command = [
             *(sys.executable, FOLDER / "run.py"),
             *("--module", "fastmp", "--start-method", start_method, notebook),
         ]
-        environment = os.environ | {
+        self._environment = os.environ | {
             "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "TMPDIR": str(folder),
         }
-        del environment["PYTEST_CURRENT_TEST"]  # a kernel that sees it does not show what children print
+        del self._environment["PYTEST_CURRENT_TEST"]  # a kernel that sees it hides what children print
+        self._folder = folder
         self._output = folder / "output"
+        self._start()
+
+    def _start(self) -> None:
         with self._output.open("w") as output:
             self._process = subprocess.Popen(
-                command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+                self._command,
+                cwd=self._folder,
+                env=self._environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
             )
         leftovers.kept.add(self._process.pid)
 
     def wait(self) -> tuple[str, int]:
-        """What it printed, and its exit code."""
+        """What it printed, and its exit code. If there was no kernel, another one is tried for once."""
+        output, code = self._wait()
+        if NO_KERNEL in output:
+            leftovers.kept.discard(self._process.pid)
+            self._start()
+            output, code = self._wait()
+        return output, code
+
+    def _wait(self) -> tuple[str, int]:
         try:
             code = self._process.wait(LIMIT)
         except subprocess.TimeoutExpired:
