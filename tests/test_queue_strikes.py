@@ -10,32 +10,15 @@ import queue
 import threading
 
 import pytest
+from queue_targets import OwnEnds, OwnJoinableEnds, OwnSimpleEnds
 from strikes import Struck, all_strikes, strike, strike_asleep
 from targets import DEADLINE
 from waiting import wait_until
 
 import fastmp
-from fastmp import queues
 
 ctx = fastmp.get_context("fork")
 MOST = 5
-
-
-class OwnEnds(queues.Queue):
-    """Takes the queue apart, so it is a classic one."""
-
-    def _send(self):
-        return self._writer
-
-
-class OwnJoinableEnds(queues.JoinableQueue):
-    def _send(self):
-        return self._writer
-
-
-class OwnSimpleEnds(queues.SimpleQueue):
-    def _send(self):
-        return self._writer
 
 
 class Item:

@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from queue_targets import OwnEnds, OwnJoinableEnds, OwnSimpleEnds
 from strikes import Struck
 from targets import DEADLINE
 from waiting import join, wait_until
@@ -24,23 +25,6 @@ PERIOD = 0.0003  # of the signals
 
 # What is raised in a finalizer is lost, as the interpreter has it.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-class OwnEnds(queues.Queue):
-    """Takes the queue apart, so it is a classic one."""
-
-    def _send(self):
-        return self._writer
-
-
-class OwnJoinableEnds(queues.JoinableQueue):
-    def _send(self):
-        return self._writer
-
-
-class OwnSimpleEnds(queues.SimpleQueue):
-    def _send(self):
-        return self._writer
 
 
 QUEUES = {
