@@ -16,11 +16,11 @@ from itertools import starmap
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Concatenate, ParamSpec, TypeVar
+    from typing import Any, ParamSpec, TypeVar
 
     P = ParamSpec("P")
     R = TypeVar("R")
-    S = TypeVar("S")
+    F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = ["at_once", "holding", "locked"]
 
@@ -41,11 +41,14 @@ def holding(lock: Any, function: Callable[P, R], *args: P.args, **kwargs: P.kwar
             lock.release()
 
 
-def locked(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """The method, with its object's `_lock` taken."""
+def locked(name: str) -> Callable[[F], F]:
+    """For methods: with the lock taken that is this attribute of their object."""
 
-    @wraps(method)
-    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return holding(self._lock, method, self, *args, **kwargs)  # type: ignore[attr-defined]
+    def decorate(method: F) -> F:
+        @wraps(method)
+        def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return holding(getattr(self, name), method, self, *args, **kwargs)
 
-    return call
+        return call  # type: ignore[return-value]
+
+    return decorate

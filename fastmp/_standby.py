@@ -87,7 +87,7 @@ class Standby:
         if wait:
             self._await_ready()
 
-    @locked
+    @locked("_lock")
     def _change(self, count: int) -> None:
         self._launcher.standby = self if count else None
         if count and self._at_exit is None:
@@ -118,14 +118,14 @@ class Standby:
             return None
         return None
 
-    @locked
+    @locked("_lock")
     def refill(self) -> None:
         """After a start: make new ones, if no more than half of them are left."""
         with contextlib.suppress(OSError, EOFError):  # the child has started; this may wait
             if self._count_all() <= self._count // 2:
                 self._fill()
 
-    @locked
+    @locked("_lock")
     def _take(self) -> Ahead | None:
         """One that is what a new child would be; None if there is none."""
         now = self._circumstances()

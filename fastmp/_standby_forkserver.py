@@ -62,14 +62,14 @@ class _Standby(_standby.Standby):
         self._own: list[int] = []  # this process's sentinel, for its children
         self._life: Connection | None = None  # where there are no pidfds: open until it ends
 
-    @locked
+    @locked("_lock")
     def send(self, line: socket.socket, order: bytes, fds: Sequence[int]) -> bool:
         """With this process's sentinel; False if it has none, as nothing is to be ahead any more."""
         if self._own:
             socket.send_fds(line, [order], [*self._own, *fds])
         return bool(self._own)
 
-    @locked
+    @locked("_lock")
     def _change(self, count: int) -> None:
         super()._change(count)
         if not count:
@@ -121,7 +121,7 @@ class _Standby(_standby.Standby):
             at_once(os.close, self._own.pop)
         self._life = None
 
-    @locked
+    @locked("_lock")
     def _await_ready(self) -> None:
         with contextlib.suppress(ConnectionError, EOFError):  # the server has just died
             while len(self._waiting) < self._count:

@@ -83,7 +83,7 @@ class _Standby(_standby.Standby):
         super().__init__(launcher)
         self._dismissed: list[_standby.Ahead] = []  # not yet reaped
 
-    @locked
+    @locked("_lock")
     def _change(self, count: int) -> None:
         super()._change(count)
         if not count:
@@ -103,7 +103,7 @@ class _Standby(_standby.Standby):
             with contextlib.suppress(ValueError):  # another thread has used it, or dismissed it
                 wait_for(ends)  # what it says stays in the socket: others may ask, too
 
-    @locked
+    @locked("_lock")
     def _list_ends(self) -> list[tuple[socket.socket, int]]:
         return [(one.line, one.child.sentinel) for one in self._waiting]
 

@@ -95,7 +95,7 @@ class ForkServer:
         """The descriptors that this process was started with; None if the server did not fork it."""
         return self._inherited_fds
 
-    @locked
+    @locked("_lock")
     def ensure_running(self) -> None:
         """Start the server, or a new one if it has died."""
         if self._is_alive():
@@ -109,7 +109,7 @@ class ForkServer:
             self._stop()
             raise
 
-    @locked
+    @locked("_lock")
     def _await_end(self) -> None:
         """A conversation broke off, so the server is dying: from now on it is known to be dead."""
         self._is_alive(DYING_MS)
@@ -158,7 +158,7 @@ class ForkServer:
             raise
         return sock
 
-    @locked
+    @locked("_lock")
     def _get_access(self) -> tuple[bytes, bytes | None, int | None]:
         return self._forkserver_authkey, self._forkserver_address, self._forkserver_alive_fd
 
@@ -205,7 +205,7 @@ class ForkServer:
         preload = self._preload_modules, self._preload_on_error
         return self._forkserver_authkey, used, *preload, data
 
-    @locked
+    @locked("_lock")
     def _stop(self) -> None:
         """Let go of the server and, if this process started it, wait for its end, which comes when all
         others have let go, too."""

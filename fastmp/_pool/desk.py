@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import threading
 import time
 import weakref
 
-from .._at_once import holding
+from .._at_once import locked
 from .._threads import insist
 from ..reduction import UNPICKLABLE
 from .errors import PoolTerminated, _safe_repr
@@ -20,15 +19,12 @@ from .tasks import RAISED_HERE
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Concatenate, ParamSpec, TypeVar
+    from typing import Any
 
     from .. import _core
     from .packing import Dumps, Packer
     from .results import IMapIterator, MapResult
     from .tasks import Item, Task
-
-    P = ParamSpec("P")
-    R = TypeVar("R")
 
 _LOAD_MOST = 16 << 20  # bytes of tasks that no worker has taken: with more, whoever feeds waits
 
@@ -59,14 +55,7 @@ class _Waiter:
             self._asleep.release()
 
 
-def _locked(method: Callable[Concatenate[_Desk, P], R]) -> Callable[Concatenate[_Desk, P], R]:
-    """The method, with the desk's lock taken."""
-
-    @functools.wraps(method)
-    def call(desk: _Desk, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return holding(desk.lock, method, desk, *args, **kwargs)
-
-    return call
+_locked = locked("lock")
 
 
 class _Desk:
