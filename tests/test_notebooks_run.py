@@ -21,7 +21,11 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SCRIPTS = Path(sys.executable).parent  # pip, and mpiexec from the wheel of mpich
 LIMIT = 400  # seconds for a notebook; the slowest takes about 60
 AT_ONCE = 4  # notebooks: their cells mostly sleep
+
+# What is no failure of a notebook, by the runner's words for it.
 NO_KERNEL = "Kernel died before replying"  # Jupyter chose its ports before it ran: somebody else was quicker
+RUN_TOGETHER = r"^    unexpected: [12]$"  # of "id: 4001" and "5 doubled" on one line: it takes "15 doubled"
+ONCE_MORE = re.compile(f"{NO_KERNEL}|{RUN_TOGETHER}", re.MULTILINE)
 
 # What a machine may lack; everything else that a cell needs has to be there.
 RULED_OUT = {"needs-colab"} | ({"needs-4-cores"} if (os.cpu_count() or 1) < 4 else set())
@@ -64,9 +68,9 @@ class Runner:
         leftovers.kept.add(self._process.pid)
 
     def wait(self) -> tuple[str, int]:
-        """What it printed, and its exit code. If there was no kernel, another one is tried for once."""
+        """What it printed, and its exit code: of a second run if the first says nothing of the notebook."""
         output, code = self._wait()
-        if NO_KERNEL in output:
+        if ONCE_MORE.search(output):
             leftovers.kept.discard(self._process.pid)
             self._start()
             output, code = self._wait()
