@@ -79,7 +79,7 @@ MD5_CHALLENGE_SIZES = (16, 20)  # what those that do not name a digest send
 LONGEST_PROOF = 256  # of any message before the peer is known; the longest there is has 70 bytes
 PROOF_SECONDS = 20.0  # for the whole proof, once the peer has begun
 DIGESTS = frozenset({b"md5", b"sha256", b"sha384", b"sha3_256", b"sha3_384"})
-LONGEST_WAIT_MS = 2**31 - 1  # what poll() takes
+FIRST_TURN, LONGEST_TURN = 0.05, 1.0  # seconds of sleep between looks for signals
 _OWN_NAME = "\0fastmp-"  # how the abstract names begin that we choose
 
 
@@ -108,11 +108,24 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     poll = select.poll()
     for _, fd, _ in looks:
         poll.register(fd, select.POLLIN)
-    milliseconds = None if timeout is None else min(max(0.0, timeout) * 1000, LONGEST_WAIT_MS)
+    left = None if timeout is None else max(0.0, timeout)
     if any(ready for _, _, ready in looks):
-        milliseconds = 0
-    polled = {fd for fd, _ in poll.poll(milliseconds)}
+        left = 0
+    polled = {fd for fd, _ in poll_in_turns(poll, left)}
     return [obj for obj, fd, ready in looks if ready or fd in polled]
+
+
+def poll_in_turns(poll: select.poll, timeout: float | None = None) -> list[tuple[int, int]]:
+    """What a poll object finds within `timeout` seconds. A signal that comes between a look for signals
+    and the sleep does not end the sleep: its handler runs before the next turn."""
+    until = float("inf") if timeout is None else time.monotonic() + timeout
+    turn = FIRST_TURN
+    while True:
+        left = max(0.0, until - time.monotonic())
+        found = poll.poll(min(turn, left) * 1000)
+        if found or left <= turn:
+            return found
+        turn = min(2 * turn, LONGEST_TURN)
 
 
 def _look(obj: Any) -> tuple[int, bool]:
@@ -279,6 +292,7 @@ class SocketListener:
 
     def accept_one(self) -> socket.socket | None:
         """The socket of the next who comes; None if that was another user, who was turned away."""
+        _await(self._socket)
         sock, self.last_accepted = self._socket.accept()
         if self._private and not _same_user(sock):
             _logging.info("a client of another user was turned away")
@@ -322,6 +336,7 @@ def Client(
         if _is_own_name(address) and not _same_user(sock):
             raise AuthenticationError("a process of another user listens at this address")
         if authkey is not None:
+            _await(sock)
             sock.recv(1, socket.MSG_PEEK)
             handshake = _Handshake(sock)
             answer_challenge(handshake, authkey)
@@ -335,6 +350,12 @@ def Client(
 def SocketClient(address: Address) -> Connection:
     """A connection to the listener at an address that asks for no key."""
     return Client(address)
+
+
+def _await(sock: socket.socket) -> None:
+    """Before a call of the socket that may wait for ever: a wait that any signal can interrupt."""
+    if sock.gettimeout() is None and sock.fileno() >= 0:
+        wait([sock])
 
 
 def receive_client(sock: socket.socket, authkey: bytes | None) -> Connection:

@@ -45,7 +45,7 @@ from _thread import RLock  # threading.py has to do something in each child
 
 from . import _core, reduction, spawn
 from ._at_once import at_once, locked
-from .connection import Connection, arbitrary_address
+from .connection import Connection, arbitrary_address, poll_in_turns
 
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
@@ -308,7 +308,7 @@ def _await_reply(sock: socket.socket, alive_fd: int) -> None:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     poll.register(alive_fd, 0)
-    poll.poll()
+    poll_in_turns(poll)
     if sock.fileno() not in dict(poll.poll(0)):  # asked again: it may have told and gone at once
         raise EOFError("the fork server ended before it replied")
 

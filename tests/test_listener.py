@@ -8,9 +8,12 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
+from processes import blocked
+from waiting import DEADLINE, Interruption, wait_until
 
 from fastmp import AuthenticationError, connection
 from fastmp.connection import (
@@ -463,3 +466,43 @@ def test_wait_is_interrupted(ctx, finish):
         assert ours.recv() == "interrupted"
         finish(child)
     assert child.exitcode == 0
+
+
+def accept_a_client():
+    with Listener() as listener:
+        listener.accept()
+
+
+def wait_for_a_message():
+    ready, end = Pipe()
+    with ready, end:
+        wait([ready])
+
+
+def be_a_client_unnoticed():
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(connection.arbitrary_address("AF_UNIX"))
+        listener.listen()
+        Client(listener.getsockname(), authkey=KEY)
+
+
+@pytest.mark.parametrize("call", [accept_a_client, be_a_client_unnoticed, wait_for_a_message])
+def test_a_signal_that_did_not_end_the_sleep_is_handled(call):
+    """As if it had come just before: it is another thread that it strikes."""
+
+    def handle(number, frame):
+        raise Interruption
+
+    def strike(main):
+        wait_until(lambda: blocked(os.getpid(), main))
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+    old = signal.signal(signal.SIGUSR1, handle)
+    try:
+        thread = threading.Thread(target=strike, args=[threading.get_native_id()])
+        thread.start()
+        with pytest.raises(Interruption):
+            call()
+        thread.join(DEADLINE)
+    finally:
+        signal.signal(signal.SIGUSR1, old)
