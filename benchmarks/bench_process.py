@@ -47,5 +47,6 @@ add("forkserver, standby", start_ahead_and_join, 50, FORK, method="forkserver", 
 add("spawn, standby", start_ahead_and_join, 20, BEGIN, method="spawn", aim=10)
 # The same with a main module that imports something, as most do. Nobody has set an aim for that.
 IMPORTS = "figure_with_imports.py"
+add("fork, imports", start_and_join, 100, FORK, method="fork", main=IMPORTS)
 add("forkserver, imports", start_and_join, 50, FORK, method="forkserver", main=IMPORTS)
 add("spawn, imports", start_and_join, 10, BEGIN, method="spawn", main=IMPORTS)

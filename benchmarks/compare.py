@@ -6,7 +6,7 @@ Every figure is measured in a fresh process. The peers take turns in each round,
 the machine does hits all of them, and the smallest figure of all rounds counts: the one that was
 disturbed least. Read the ratios; the times are those of one machine. Rows are chosen by a part of
 their name. --page also writes docs/benchmarks.md and its chart. To add a row or a noun, see rows.py;
-to add a peer, peers/; a limit, limits.py.
+to add a peer, peers/; a limit, limits/.
 """
 
 import argparse

@@ -10,6 +10,6 @@ import json  # noqa: F401
 import logging  # noqa: F401
 
 if __name__ == "__main__":
-    from measure import main
+    from gauge import main
 
     main()

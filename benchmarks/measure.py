@@ -1,22 +1,18 @@
-"""One figure: one row on one peer, or its limit, in a process that does nothing else.
+"""One figure: one row on one peer, or its limit, in a fresh process that does nothing else.
 
-    python benchmarks/figure.py PEER SCALE FILE ROW
-
-prints microseconds. compare.py runs this, or the other program that a row names, again and again, through
-`measure_in_fresh_process`.
+The process runs figure.py, or the other program that a row names; what happens there is in gauge.py.
 """
 
 import contextlib
-import importlib
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from limits import LIMITS
+from limits import load_limits
 from peers import PEERS
-from rows import ROWS, Row
+from rows import Row
 
 FOLDER = Path(__file__).parent
 # As users have it: where compiled modules are not kept, an import or a spawned child measures the compiler.
@@ -25,22 +21,23 @@ DEADLINE = 300.0  # seconds
 LIMIT = "limit"  # stands for the peer when the limit of a row is asked for
 
 
-def measure(row: Row, peer: str, scale: float) -> float:
-    """Microseconds, in this process."""
+def command(row: Row, peer: str, scale: float) -> list[str]:
+    """What measures it."""
     if peer == LIMIT:
-        limit = LIMITS[row.limit]
-        count = max(1, int(limit.count * scale))
-        return limit.program(count) / count * 1e6
-    count = max(1, int(row.count * scale))
-    return row.program(PEERS[peer].context(row.method), count) / count * 1e6
+        limit = load_limits()[row.limit]
+        launcher, what, provider = [], (limit.file, row.limit, limit.count), []
+    else:
+        launcher, what = PEERS[peer].command(), (row.file, row.name, row.count)
+        provider = [PEERS[peer].provider, row.method]
+    file, name, count = what
+    scaled = max(1, int(count * scale))
+    return [*launcher, sys.executable, str(FOLDER / row.main), file, name, str(scaled), *provider]
 
 
 def measure_in_fresh_process(row: Row, peer: str, scale: float) -> float | None:
     """Microseconds, or None after a message if the peer failed."""
-    launcher = PEERS[peer].command() if peer in PEERS else []
-    command = [*launcher, sys.executable, str(FOLDER / row.main), peer, str(scale), row.file, row.name]
     run = subprocess.Popen(
-        command,
+        command(row, peer, scale),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -59,9 +56,3 @@ def measure_in_fresh_process(row: Row, peer: str, scale: float) -> float | None:
         return float(output)
     print(f"{row.name}, {peer}: {errors}", file=sys.stderr)
     return None
-
-
-def main() -> None:
-    _, peer, scale, file, name = sys.argv
-    importlib.import_module(file)
-    print(measure(ROWS[name], peer, float(scale)))

@@ -10,7 +10,7 @@ Setting up and warming up are not in the time, nor, as far as possible, what dis
 bench_<noun>.py holds the rows of one noun; compare.py collects them from all such files.
 
     aim     how many times as fast as the standard library fastmp should be, at least
-    limit   what bounds the row on this machine, whoever does it: a name in limits.py
+    limit   what bounds the row on this machine, whoever does it: a name in limits/
     needs   what a peer that is no whole multiprocessing must offer to take part (peers/);
             without it, only those that have contexts do
     method  the start method
@@ -91,6 +91,16 @@ def seconds(repeat: Callable[[int], object], count: int, parts: int = PARTS) -> 
 
     repeat(max(1, count // 10))
     return in_parts(part, count, parts)
+
+
+def timed(function: Callable[[], object], count: int) -> float:
+    """The time of `count` calls of a function that takes so long that its call does not matter."""
+
+    def repeat(count: int) -> None:
+        for _ in range(count):
+            function()
+
+    return seconds(repeat, count)
 
 
 class Crew:

@@ -77,4 +77,4 @@ def test_the_page_is_what_was_measured(program, name, tmp_path):
 def test_a_limit_for_each_row_that_names_one(monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
     limits, rows = importlib.import_module("limits"), importlib.import_module("rows")
-    assert {row.limit for row in rows.load_rows().values()} - {""} == set(limits.LIMITS)
+    assert {row.limit for row in rows.load_rows().values()} - {""} == set(limits.load_limits())

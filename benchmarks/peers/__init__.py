@@ -34,8 +34,13 @@ class Peer:
     def can(self, row: Row) -> bool:
         return row.name not in self.without and (not self.adapter or row.needs in self.does)
 
+    @property
+    def provider(self) -> str:
+        """The module with its get_context."""
+        return self.adapter or self.module
+
     def context(self, method: str) -> Any:
-        return importlib.import_module(self.adapter or self.module).get_context(method)
+        return importlib.import_module(self.provider).get_context(method)
 
     def command(self) -> list[str]:
         return [str(SCRIPTS / self.launcher), "-n", "2"] if self.launcher else []

@@ -1,5 +1,5 @@
-/* limits.c: what no program on this machine can beat. Each function does one thing `count` times and returns
- * the seconds it took, as the rows of Python do; limits.py compiles and loads this file. */
+/* memory.c: what no program on this machine can beat. Each function does one thing `count` times and returns
+ * the seconds it took, as the rows of Python do; memory.py compiles and loads this file. */
 
 #include <sched.h>
 #include <stdatomic.h>
