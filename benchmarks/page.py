@@ -19,9 +19,9 @@ PAGE = """\
 # Benchmarks
 
 What one operation costs with fastmp, with the standard library, and with others that can do it, beside
-what the machine itself allows. The same program runs on each, in fresh processes that take turns, and the
-smallest figure of all rounds counts. Read the ratios; the times are those of one machine.
-[scale.md](scale.md) is about many objects, long streams and many workers.
+what the machine itself allows. The same program runs on each, in fresh processes that take turns and load
+nothing else, and the smallest figure of all rounds counts. Read the ratios; the times are those of one
+machine. [scale.md](scale.md) is about many objects, long streams and many workers.
 
     pip install ".[benchmark]" && python benchmarks/compare.py --page
 
@@ -37,6 +37,7 @@ measures all of it and writes this page. `benchmarks/compare.py --help` says how
 The limit is what bounds the row here, whoever does it, measured in C or in plain Python in the same run:
 two processes that set a flag in shared memory in turns, one copy of the payload into warm shared memory,
 one pickle.dumps and loads of it, a bare fork, a lock of threads. "At least" is the ratio to reach.
+What a program has loaded, each fork pays for, whoever forks: "imports" is a program with some modules.
 
 {overview}
 
