@@ -62,6 +62,7 @@ def everything(ctx):
     assert value.value == 1
     with ctx.Pool(2) as pool:
         assert pool.map(double, range(10)) == list(range(0, 20, 2))
+    pool.join()  # its supervisor has the pool's memory until it ends
     with ctx.Manager() as manager:
         items = manager.list([1])
         items.append(2)
