@@ -286,13 +286,14 @@ class SocketListener:
 
     def accept_socket(self) -> socket.socket:
         """The socket of the next client."""
-        while (sock := self.accept_one()) is None:
-            pass
+        sock = None
+        while sock is None:
+            _await(self._socket)
+            sock = self.accept_one()
         return sock
 
     def accept_one(self) -> socket.socket | None:
         """The socket of the next who comes; None if that was another user, who was turned away."""
-        _await(self._socket)
         sock, self.last_accepted = self._socket.accept()
         if self._private and not _same_user(sock):
             _logging.info("a client of another user was turned away")
