@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from limits import load_limits
+from limits import Limit, load_limits
 from peers import PEERS
 from rows import Row
 
@@ -23,15 +23,14 @@ LIMIT = "limit"  # stands for the peer when the limit of a row is asked for
 
 def command(row: Row, peer: str, scale: float) -> list[str]:
     """What measures it."""
+    program: Row | Limit
     if peer == LIMIT:
-        limit = load_limits()[row.limit]
-        launcher, what, provider = [], (limit.file, row.limit, limit.count), []
+        name, program, launcher, provider = row.limit, load_limits()[row.limit], [], []
     else:
-        launcher, what = PEERS[peer].command(), (row.file, row.name, row.count)
+        name, program, launcher = row.name, row, PEERS[peer].command()
         provider = [PEERS[peer].provider, row.method]
-    file, name, count = what
-    scaled = max(1, int(count * scale))
-    return [*launcher, sys.executable, str(FOLDER / row.main), file, name, str(scaled), *provider]
+    count = max(1, int(program.count * scale))
+    return [*launcher, sys.executable, str(FOLDER / row.main), program.file, name, str(count), *provider]
 
 
 def measure_in_fresh_process(row: Row, peer: str, scale: float) -> float | None:
