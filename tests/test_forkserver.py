@@ -1,5 +1,6 @@
 """The start method forkserver: its children, the server's life, and who it talks to."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -44,9 +45,11 @@ def report(function, *args, method=ctx):
 
 
 def open_descriptors(pid="self"):
-    folder = f"/proc/{pid}/fd"
-    paths = [os.path.join(folder, fd) for fd in os.listdir(folder)]
-    return sorted(os.readlink(path) for path in paths if os.path.lexists(path))
+    names = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # it has just been closed
+            names.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return sorted(names)
 
 
 def children_of(pid):
