@@ -10,7 +10,7 @@
  *   B2           who destroys looks at the rows one after the other, while a fork copies one and its parent is killed
  *   B3, B5       assertions: at the end, when one who is never killed has swept up, nothing is left: no entry, no block, no
  *                slot, no count. It sweeps only if it is told that somebody is gone
- *   O2, O3       a slot is FREE after all is swept, and its row is empty: nobody writes to it who does not have the slot any
+ *   O2, O3, O6   a slot is FREE after all is swept, and its row is empty: nobody writes to it who does not have the slot any
  *                more, however long he is stopped; a child that comes too late to its slot doesn't get it
  *
  *   model                     C                                       model           C
@@ -18,7 +18,7 @@
  *                                                                                     in_parent, fmp_owner_forked
  *   book, repair, enter       the same                                adopt           in_child, fmp_owner_adopt
  *   create, attach, drop      fmp_object_create, ...                  leave           fmp_owner_leave
- *   ship, land                fmp_object_ship, land                   reaper          fmp_owner_bury, by parents and by who waits
+ *   ship, land                fmp_object_ship, land                   reaper          fmp_owner_bury, fmp_owner_alive
  *   sweep                     fmp_object_sweep, clear_row,            send, take      a queue with one place (Q2, Q3 of queue.h),
  *                             sweep_blocks                            settle          whose lock is no matter here
  *
@@ -101,6 +101,19 @@ inline adopt(me)
     fi
 }
 
+/* fmp_owner_alive, by whoever finds that nobody came to slot 0 in that state (O6). */
+inline give_up(seen)
+{
+    if
+#ifdef BUG_BURIES_WHO_CAME
+    :: d_step { state[0] == LIVE || TO_COME(0) -> state[0] = GONE }; some_gone = true
+#else
+    :: d_step { state[0] == seen -> state[0] = GONE }; some_gone = true
+#endif
+    :: state[0] != seen
+    fi
+}
+
 inline bury(i)
 {
     if
@@ -129,7 +142,8 @@ end:
 #ifdef BUG_RESERVATION_ENDS
     :: d_step { TO_COME(0) -> state[0] = GONE }; some_gone = true
 #else
-    :: d_step { state[0] == FORKED || (state[0] == RESERVED && reaped[1]) -> state[0] = GONE }; some_gone = true
+    :: state[0] == FORKED -> give_up(FORKED)
+    :: state[0] == RESERVED && reaped[1] -> give_up(RESERVED)
 #endif
     od
 }

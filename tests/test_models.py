@@ -201,6 +201,7 @@ FAILS = [
     Fails("object", "BUG_FORKS_FIRST", "KILLS=1", WRONG),
     Fails("object", "BUG_ADOPTS_BLINDLY", CALM, WRONG),
     Fails("object", "BUG_RESERVATION_ENDS", CALM, WRONG),
+    Fails("object", "BUG_BURIES_WHO_CAME", CALM, WRONG),
     Fails("object", "BUG_THE_DEAD_HOLD_NOTHING", "KILLS=1", WRONG),
     Fails("object", "BUG_TELLS_NOT_AGAIN", "KILLS=1", WRONG),
     Fails("object", "BUG_RECYCLES_FIRST", "KILLS=2", WRONG),

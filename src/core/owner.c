@@ -136,24 +136,33 @@ stop_spinning(fmp_arena *a, uint32_t id)
     atomic_fetch_and_explicit(word, ~(UINT64_C(1) << slot % 64), memory_order_relaxed);
 }
 
-/* The slot of a process that counts becomes `state`, with `who` in its word: true if it was one. If it has ended
- * before, whoever did that may have been killed before he set `gone`. */
+/* The slot, whose word was that, becomes `state`, with `who` in its word: false, and *word is what it is now, if it
+ * has gone on meanwhile. */
+static int
+conclude(fmp_arena *a, uint64_t *word, uint32_t who, uint32_t state)
+{
+    uint32_t id = fmp_owner_id_in(*word);
+    if (!atomic_compare_exchange_strong(&slot_of(a, id)->word, word, fmp_owner_word(id, who, state)))
+        return 0;
+    stop_spinning(a, id);
+    atomic_store(&fmp_owner_table_of(a)->gone, 1);
+    return 1;
+}
+
+/* The slot of a process that counts becomes `state`: true if it was one. If it has ended before, whoever did that may
+ * have been killed before he set `gone`. */
 static int
 end(fmp_arena *a, uint32_t id, uint32_t who, uint32_t state)
 {
-    fmp_owner_table *t = fmp_owner_table_of(a);
-    fmp_owner_slot *s = slot_of(a, id);
-    uint64_t word = fmp_load(&s->word);
+    uint64_t word = fmp_load(&slot_of(a, id)->word);
     do {
         if (fmp_owner_id_in(word) != id || fmp_owner_state_in(word) == FMP_OWNER_FREE)
             return 0;
         if (!counts(fmp_owner_state_in(word))) {
-            atomic_store(&t->gone, 1);
+            atomic_store(&fmp_owner_table_of(a)->gone, 1);
             return 0;
         }
-    } while (!atomic_compare_exchange_weak(&s->word, &word, fmp_owner_word(id, who, state)));
-    stop_spinning(a, id);
-    atomic_store(&t->gone, 1);
+    } while (!conclude(a, &word, who, state));
     return 1;
 }
 
@@ -161,6 +170,14 @@ int
 fmp_owner_bury(fmp_arena *a, uint32_t id)
 {
     return end(a, id, 0, FMP_OWNER_GONE);
+}
+
+void
+fmp_owner_withdraw(fmp_arena *a, uint32_t id)
+{
+    uint64_t word = fmp_load(&slot_of(a, id)->word);
+    while (fmp_owner_id_in(word) == id && to_come(fmp_owner_state_in(word)) && !conclude(a, &word, 0, FMP_OWNER_GONE))
+        ;
 }
 
 void
@@ -209,6 +226,22 @@ parent_lives(fmp_arena *a, uint64_t word)
     return (id & FMP_OWNER_WHO_MASK) == parent && fmp_owner_alive(a, id);
 }
 
+/* Does the process live, or may it still come, whose slot has that word? */
+static int
+lives(fmp_arena *a, fmp_owner_slot *s, uint64_t word)
+{
+    switch (fmp_owner_state_in(word)) {
+    case FMP_OWNER_LIVE:
+        return fmp_owner_id_in(word) == a->self || process_lives(s, word);
+    case FMP_OWNER_RESERVED:
+        return parent_lives(a, word) || is_recent(s);
+    case FMP_OWNER_FORKED:
+        return is_recent(s);
+    default:
+        return parent_lives(a, word);
+    }
+}
+
 int
 fmp_owner_alive(fmp_arena *a, uint32_t id)
 {
@@ -216,29 +249,12 @@ fmp_owner_alive(fmp_arena *a, uint32_t id)
         return 1;
     fmp_owner_slot *s = slot_of(a, id);
     uint64_t word = fmp_load(&s->word);
-    if (fmp_owner_id_in(word) != id)
-        return 0;
-    switch (fmp_owner_state_in(word)) {
-    case FMP_OWNER_LIVE:
-        if (id == a->self || process_lives(s, word))
+    do {
+        if (fmp_owner_id_in(word) != id || !counts(fmp_owner_state_in(word)))
+            return 0;
+        if (lives(a, s, word))
             return 1;
-        break;
-    case FMP_OWNER_RESERVED:
-        if (parent_lives(a, word) || is_recent(s))
-            return 1;
-        break;
-    case FMP_OWNER_FORKED:
-        if (is_recent(s))
-            return 1;
-        break;
-    case FMP_OWNER_PROMISED:
-        if (parent_lives(a, word))
-            return 1;
-        break;
-    default:
-        return 0;
-    }
-    fmp_owner_bury(a, id);
+    } while (!conclude(a, &word, 0, FMP_OWNER_GONE)); /* O6 */
     return 0;
 }
 

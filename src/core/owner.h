@@ -16,7 +16,7 @@
  *   RESERVED          LIVE by the child; by the parent: GONE, if the fork failed, FORKED after it, or PROMISED
  *   FORKED            LIVE by the child
  *   PROMISED          to a new program or to a child of another process: LIVE by that; GONE by who reserved
- *                     it, or with him
+ *                     it, or with him, if it has not come
  *   LIVE              LEFT by the process itself when it ends in peace or has moved; GONE by its parent when it reaps
  *                     it, or by anybody who finds it dead
  *   LEFT, GONE        FREE with the next generation, by whoever swept up after it (object.h)
@@ -33,6 +33,8 @@
  *       two times is in the word, which changes by compare-and-swap. `stamp` is written by a process that is LIVE, so
  *       that the slot stays its own. `reserved_at` only ends reservations of children that did not come, and one
  *       that is taken for older than it is makes an outlaw of a child at worst.
+ *   O6  Who finds that nobody lives or will come ends what he looked at, by the same word: a child that comes meanwhile
+ *       is alive, and would go on beside those who clean up after it.
  * Lives in: arena, FMP_PLACE_OWNERS. Zero-filled = all FREE. */
 #ifndef FMP_OWNER_H
 #define FMP_OWNER_H
@@ -120,6 +122,10 @@ void fmp_owner_outlaw(fmp_arena *a);
 /* The process of this id is dead (or its fork failed). Idempotent; false if it was known: somebody sweeps then, at
  * the latest. */
 int fmp_owner_bury(fmp_arena *a, uint32_t id);
+
+/* Nobody waits any more for the process that this slot was reserved for, or promised to. If it has come, and who
+ * wanted it knows nothing of that, it lives: it is found dead when it has ended. */
+void fmp_owner_withdraw(fmp_arena *a, uint32_t id);
 
 /* This process is in the middle of nothing and gives up the slot, its only one before it ends with that exit code, from
  * 0 to 255, or its former one, then FMP_OWNER_GOES_ON. It has no other thread. */

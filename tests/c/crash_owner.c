@@ -70,7 +70,7 @@ check(int finished)
 static void
 act_reserve(void *unused)
 {
-    uint32_t one, two, at = 0, id;
+    uint32_t one, two, three, at = 0, id;
     int killed;
     (void)unused;
     CHECK_EQ(fmp_owner_reserve(a, &one), 0);
@@ -82,6 +82,9 @@ act_reserve(void *unused)
     fmp_owner_recycle(a, two);
     CHECK_EQ(fmp_owner_reserve(a, &two), 0); /* the same slot again */
     fmp_owner_forked(a, two);
+    CHECK_EQ(fmp_owner_reserve(a, &three), 0);
+    fmp_owner_promise(a, three);
+    fmp_owner_withdraw(a, three);
 }
 
 /* ---- being born ---------------------------------------------------------------------------------- */

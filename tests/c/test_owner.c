@@ -408,6 +408,76 @@ promises_are_surveyed(void)
     CHECK_EQ(fmp_owner_count(a), 1);
 }
 
+#define BIRTHS 400000
+
+struct birth {
+    _Atomic uint32_t promised; /* the slot that is there to be taken */
+    _Atomic uint32_t came;     /* 1 it was taken, 2 too late; 0 not yet */
+};
+
+/* Comes to each slot, as fmp_owner_adopt does in a process of its own. */
+static void
+come(void *arg)
+{
+    struct birth *b = arg;
+    for (uint32_t i = 0, id, last = 0; i < BIRTHS; i++, last = id) {
+        UNTIL((id = fmp_load(&b->promised)) != last);
+        fmp_owner_slot *s = &fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)];
+        uint64_t word = fmp_load(&s->word);
+        int in_time = fmp_owner_state_in(word) == FMP_OWNER_PROMISED &&
+                      atomic_compare_exchange_strong(&s->word, &word, fmp_owner_word(id, (uint32_t)getpid(), FMP_OWNER_LIVE));
+        fmp_store(&b->came, in_time ? 1 : 2);
+    }
+}
+
+/* O6: the parent is dead, so somebody ends the promise, while the child comes. */
+static void
+who_comes_is_not_buried_alive(void)
+{
+    a = check_arena();
+    struct birth b = {0};
+    uint32_t parent = check_dead();
+    pthread_t child = check_thread(come, &b);
+    for (int i = 0; i < BIRTHS; i++) {
+        uint32_t id, came;
+        CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+        fmp_store(&fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].word, fmp_owner_word(id, parent, FMP_OWNER_PROMISED));
+        fmp_store(&b.promised, id);
+        for (volatile int until_it_is_seen = i % 512; until_it_is_seen > 0; until_it_is_seen--)
+            ;
+        int alive = fmp_owner_alive(a, id);
+        UNTIL((came = fmp_load(&b.came)) != 0);
+        fmp_store(&b.came, 0);
+        CHECK_EQ(alive, came == 1);
+        CHECK_EQ(state_of(id), came == 1 ? FMP_OWNER_LIVE : FMP_OWNER_GONE);
+        fmp_owner_bury(a, id);
+        fmp_owner_recycle(a, id);
+    }
+    check_finish(child);
+}
+
+static void
+who_is_wanted_no_more_may_have_come(void)
+{
+    a = check_arena();
+    uint32_t first = a->self, id;
+    CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+    fmp_owner_promise(a, id);
+    fmp_owner_withdraw(a, id);
+    CHECK_EQ(state_of(id), FMP_OWNER_GONE);
+    fmp_owner_withdraw(a, id);
+    fmp_owner_recycle(a, id);
+    fmp_owner_withdraw(a, id);
+    CHECK_EQ(state_of(id), FMP_OWNER_FREE);
+
+    CHECK_EQ(fmp_owner_reserve(a, &id), 0);
+    fmp_owner_promise(a, id);
+    CHECK_EQ(fmp_owner_adopt(a, id), 0);
+    fmp_owner_withdraw(a, id);
+    CHECK_EQ(state_of(id), FMP_OWNER_LIVE);
+    fmp_owner_bury(a, first);
+}
+
 static void
 spinners_are_counted(void)
 {
@@ -435,4 +505,5 @@ CHECK_MAIN(TEST(the_first_process_lives), TEST(a_slot_goes_its_way), TEST(who_le
            TEST(the_table_may_be_full), TEST(outlaws_are_never_dead), TEST(a_killed_child_is_found_dead),
            TEST(a_process_with_anothers_pid_is_another), TEST(a_reservation_ends),
            TEST(a_reservation_outlives_its_parent_for_a_while), TEST(who_has_just_come_lives), TEST(a_promise_is_kept), TEST(who_was_promised_a_slot_takes_it),
-           TEST(a_new_reservation_is_never_found_old), TEST(promises_are_surveyed), TEST(spinners_are_counted))
+           TEST(a_new_reservation_is_never_found_old), TEST(promises_are_surveyed), TEST(who_comes_is_not_buried_alive),
+           TEST(who_is_wanted_no_more_may_have_come), TEST(spinners_are_counted))
