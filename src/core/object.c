@@ -111,11 +111,12 @@ destroy(fmp_arena *a, fmp_object_table *t, uint32_t index)
     fmp_heap_free(a, o->self);
 }
 
-/* Destroy object index if nobody holds it, and what goes with it. The caller holds the lock. */
+/* Destroy object index if there is one and nobody holds it, and what goes with it. The caller holds the lock. */
 static void
 destroy_if_free(fmp_arena *a, fmp_object_table *t, uint32_t index)
 {
-    fmp_object *o = object_of(a, fmp_load(&t->entries[index]));
+    uint64_t entry = fmp_load(&t->entries[index]);
+    fmp_object *o = exists(entry) ? object_of(a, entry) : NULL;
     if (o == NULL || held(a, o, index))
         return;
     o->next_doomed = t->doomed;
@@ -175,10 +176,8 @@ repair(fmp_arena *a, fmp_object_table *t)
         if (o != NULL)
             fmp_heap_tag(a, o->self, FMP_TAG_SHARED);
     }
-    for (uint32_t i = 0; i < fmp_peek(&t->top); i++) {
-        if (exists(fmp_load(&t->entries[i])))
-            destroy_if_free(a, t, i);
-    }
+    for (uint32_t i = 0; i < fmp_peek(&t->top); i++)
+        destroy_if_free(a, t, i);
 }
 
 static void
@@ -476,11 +475,8 @@ clear_row(fmp_arena *a, fmp_object_table *t, uint32_t slot)
             return -ENOMEM;
         if (fmp_load(word) == 0)
             continue;
-        for (uint64_t bits = atomic_exchange(word, 0); bits != 0; bits &= bits - 1) {
-            uint32_t index = first + (uint32_t)__builtin_ctzll(bits);
-            if (exists(fmp_load(&t->entries[index])))
-                destroy_if_free(a, t, index);
-        }
+        for (uint64_t bits = atomic_exchange(word, 0); bits != 0; bits &= bits - 1)
+            destroy_if_free(a, t, first + (uint32_t)__builtin_ctzll(bits));
     }
     return 0;
 }
@@ -555,9 +551,8 @@ copy_row(fmp_arena *a, uint32_t parent, uint32_t child)
         if (first >= room && commit_column(a, FMP_OWNER_SLOT(child), first) < 0)
             return -ENOMEM;
         room = first / FMP_ROW_LINE_OBJECTS * FMP_ROW_LINE_OBJECTS + FMP_ROW_LINE_OBJECTS;
-        uint64_t given = fmp_peek(to);
-        if (bits & ~given)
-            fmp_store(to, bits | given);
+        if (bits & ~fmp_peek(to))
+            atomic_fetch_or(to, bits); /* if it was a promise that ended, the row is another process's */
     }
     return 0;
 }
