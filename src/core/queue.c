@@ -35,14 +35,18 @@ dispose(fmp_arena *a, fmp_ref block, fmp_ref cargo)
 int
 fmp_queue_init(fmp_arena *a, fmp_queue *q, uint64_t most, uint64_t most_bytes)
 {
+    fmp_ref ref;
     void *dummy;
-    int rc = fmp_heap_alloc_zeroed(a, sizeof(fmp_node), &q->head, &dummy);
+    int rc = fmp_heap_alloc_zeroed(a, sizeof(fmp_node), &ref, &dummy);
     if (rc < 0)
         return rc;
-    q->tail = q->head;
     q->most = most;
     q->most_bytes = most_bytes;
-    fmp_heap_tag(a, q->head, FMP_TAG_SHARED);
+    q->tail = ref;
+    fmp_step(); /* Q9 */
+    q->head = ref;
+    fmp_step();
+    fmp_heap_tag(a, ref, FMP_TAG_SHARED);
     return 0;
 }
 

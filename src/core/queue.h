@@ -30,6 +30,8 @@
  *       landed when the message is done with, discarded, or destroyed unread.
  *   Q8  `seen_taken` and `seen_taken_bytes` are what `taken` and `taken_bytes` were at some time or other. Both only
  *       grow: if there was room then, there is now, and producers need not look at the takers' line.
+ *   Q9  The first dummy is complete before `head` names it: if its maker dies, who destroys the queue takes each node
+ *       for what it says.
  *
  * What is tagged with a dead process is swept only after fmp_queue_settle (object.h), so a repair finds
  * what it names.

@@ -109,6 +109,25 @@ check_arena(void)
     return &arena;
 }
 
+#define SOILED 4 /* blocks of each size */
+
+fmp_arena *
+check_used_arena(void)
+{
+    fmp_arena *a = check_arena();
+    for (uint64_t bytes = 48; bytes < 1024; bytes += 64) {
+        fmp_ref refs[SOILED];
+        for (int i = 0; i < SOILED; i++) {
+            void *payload;
+            CHECK_EQ(fmp_heap_alloc(a, bytes, &refs[i], &payload), 0);
+            memset(payload, 0xa5, bytes);
+        }
+        for (int i = 0; i < SOILED; i++)
+            fmp_heap_free(a, refs[i]);
+    }
+    return a;
+}
+
 fmp_arena *
 check_current(void)
 {

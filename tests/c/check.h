@@ -73,6 +73,9 @@ void check_equal(const char *file, int line, const char *what, int64_t got, int6
 /* A new arena, complete, which this process has joined; the last one is gone then. */
 fmp_arena *check_arena(void);
 
+/* The same with small blocks that were in use, and have other contents than zeros. */
+fmp_arena *check_used_arena(void);
+
 /* That arena. */
 fmp_arena *check_current(void);
 

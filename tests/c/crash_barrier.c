@@ -11,7 +11,7 @@ static void
 begin_with(uint32_t parties)
 {
     fmp_object *o;
-    a = check_arena();
+    a = check_used_arena();
     CHECK_EQ(fmp_object_create(a, FMP_PLAIN, sizeof(fmp_barrier), &o), 0);
     b = fmp_object_body(o);
     b->parties = parties;

@@ -28,7 +28,7 @@ begin(void)
     if (ours.name != 0)
         fmp_fd_close(ours.fd);
     ours.name = 0;
-    a = check_arena();
+    a = check_used_arena();
     CHECK_EQ(fmp_object_create(a, FMP_PLAIN, sizeof(struct body), &o), 0);
     body = fmp_object_body(o);
     bell = &body->bell;

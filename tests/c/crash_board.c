@@ -73,7 +73,7 @@ collect(fmp_time until)
 static void
 begin_empty(void)
 {
-    a = check_arena();
+    a = check_used_arena();
     fmp_object *o;
     CHECK_EQ(fmp_object_create(a, FMP_BOARD, fmp_board_bytes(SEATS), &o), 0);
     b = fmp_object_body(o);

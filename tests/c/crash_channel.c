@@ -76,7 +76,7 @@ listen_to_it(void)
 static void
 begin_with(uint32_t count, int listened)
 {
-    a = check_arena();
+    a = check_used_arena();
     shut(0);
     shut(1);
     CHECK_EQ(fmp_object_create(a, FMP_CHANNEL, sizeof(fmp_channel), &object), 0);
@@ -377,7 +377,7 @@ act_leave(void *unused)
 static void
 begin_empty(void)
 {
-    a = check_arena();
+    a = check_used_arena();
     shut(0);
     shut(1);
 }

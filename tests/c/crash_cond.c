@@ -13,7 +13,7 @@ static pid_t waiters[2];
 static void
 begin(void)
 {
-    a = check_arena();
+    a = check_used_arena();
     c = check_object(FMP_CONDITION, sizeof(fmp_cond));
     base = check_blocks();
 }

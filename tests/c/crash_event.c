@@ -9,7 +9,7 @@ static fmp_event *e;
 static void
 begin(void)
 {
-    a = check_arena();
+    a = check_used_arena();
     e = check_object(FMP_PLAIN, sizeof(fmp_event));
 }
 

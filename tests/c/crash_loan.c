@@ -11,7 +11,7 @@ static uint64_t base; /* blocks in use without a loan */
 static void
 begin(void)
 {
-    a = check_arena();
+    a = check_used_arena();
     thing = NULL;
     base = check_blocks();
 }

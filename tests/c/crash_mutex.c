@@ -9,7 +9,7 @@ static fmp_mutex *m;
 static void
 begin(void)
 {
-    a = check_arena();
+    a = check_used_arena();
     m = check_object(FMP_PLAIN, sizeof(fmp_mutex));
 }
 

@@ -25,7 +25,7 @@ begin(void)
     if (shared == NULL)
         shared = check_shared(sizeof(*shared));
     *shared = (struct shared){.ready = 0};
-    a = check_arena();
+    a = check_used_arena();
     CHECK_EQ(fmp_object_create(a, FMP_PLAIN, 8, &mine), 0);
     thing = mine;
     blocks = check_blocks();

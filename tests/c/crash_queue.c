@@ -79,7 +79,7 @@ static void
 begin(void)
 {
     fmp_object *o;
-    a = check_arena();
+    a = check_used_arena();
     CHECK_EQ(fmp_object_create(a, FMP_PLAIN, 8, &thing), 0);
     CHECK_EQ(fmp_object_create(a, FMP_PLAIN, sizeof(fmp_receipt), &o), 0);
     receipt = fmp_object_body(o);

@@ -11,7 +11,7 @@ static fmp_sem *s;
 static void
 begin_with(uint32_t count)
 {
-    a = check_arena();
+    a = check_used_arena();
     s = check_object(FMP_PLAIN, sizeof(fmp_sem));
     fmp_sem_init(s, count, MAX);
 }
