@@ -207,9 +207,18 @@ room_for_handle(fmp_arena *a, uint32_t index)
     return 0;
 }
 
+/* An outlaw (owner.h) counts nothing: the object may be gone, and the index that it would be counted under. */
+static int
+counts_handles(const fmp_arena *a)
+{
+    return a->self != FMP_OWNER_OUTLAW;
+}
+
 void
 fmp_object_hold(fmp_arena *a, fmp_object *o)
 {
+    if (!counts_handles(a))
+        return;
     pthread_mutex_lock(&a->local);
     a->handles[o->index]++;
     pthread_mutex_unlock(&a->local);
@@ -218,11 +227,13 @@ fmp_object_hold(fmp_arena *a, fmp_object *o)
 void
 fmp_object_drop(fmp_arena *a, fmp_object *o)
 {
+    if (!counts_handles(a))
+        return;
     fmp_object_table *t = table_of(a);
     uint32_t index = o->index;
     pthread_mutex_lock(&a->local);
     row_word *word = own_word(a, index);
-    if (--a->handles[index] == 0 && word != NULL) { /* an outlaw held nothing */
+    if (--a->handles[index] == 0 && word != NULL) {
         enter(a, t);
         atomic_fetch_and(word, ~bit(index));
         destroy_if_free(a, t, index);

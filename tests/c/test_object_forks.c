@@ -232,8 +232,14 @@ a_child_without_a_slot(void)
     fmp_object_drop(a, object);
     CHECK_EQ(fmp_object_count(a), 0);
     uint64_t entry = fmp_load(&table()->entries[index]);
+    fmp_ref ref;
+    void *another;
+    CHECK_EQ(fmp_heap_alloc(a, sizeof(*object) + 100, &ref, &another), 0);
+    CHECK(another == object);
+    memset(another, 0xff, sizeof(*object) + 100);
     reach(s, 2);
     check_join(pid);
+    fmp_heap_free(a, ref);
     CHECK_EQ(fmp_object_count(a), 0);
     CHECK_EQ(fmp_load(&table()->entries[index]), entry);
     while (count > 0)
