@@ -500,9 +500,9 @@ child_dealloc(PyObject *op)
     PyTypeObject *type = Py_TYPE(op);
     ChildObject *self = (ChildObject *)op;
     if (!self->reaped && !self->elsewhere && self->maker == getpid()) {
-        if (self->pid == 0 && self->owner != 0)
+        if (self->pid == 0)
             fmp_owner_withdraw(self->arena, self->owner);
-        else if (self->pid != 0)
+        else
             leave_unwatched(self);
     }
     Py_XDECREF(child_close(self, NULL));

@@ -124,7 +124,7 @@ void fmp_owner_outlaw(fmp_arena *a);
 int fmp_owner_bury(fmp_arena *a, uint32_t id);
 
 /* Nobody waits any more for the process that this slot was reserved for, or promised to. If it has come, and who
- * wanted it knows nothing of that, it lives: it is found dead when it has ended. */
+ * wanted it knows nothing of that, it lives: it is found dead when it has ended. 0 is no slot: nothing happens. */
 void fmp_owner_withdraw(fmp_arena *a, uint32_t id);
 
 /* This process is in the middle of nothing and gives up the slot, its only one before it ends with that exit code, from

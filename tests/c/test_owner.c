@@ -5,16 +5,29 @@
 
 static fmp_arena *a;
 
+static fmp_owner_slot *
+slot_of(uint32_t id)
+{
+    return &fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)];
+}
+
 static uint32_t
 state_of(uint32_t id)
 {
-    return fmp_owner_state_in(fmp_load(&fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].word));
+    return fmp_owner_state_in(fmp_load(&slot_of(id)->word));
+}
+
+/* As if `who` answered for it. */
+static void
+put_in_state(uint32_t id, uint32_t who, uint32_t state)
+{
+    fmp_store(&slot_of(id)->word, fmp_owner_word(id, who, state));
 }
 
 static uint32_t
 who_answers_for(uint32_t id)
 {
-    return fmp_owner_who_in(fmp_load(&fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].word));
+    return fmp_owner_who_in(fmp_load(&slot_of(id)->word));
 }
 
 static uint32_t
@@ -213,9 +226,8 @@ a_process_with_anothers_pid_is_another(void)
     a = check_arena();
     uint32_t id;
     CHECK_EQ(fmp_owner_reserve(a, &id), 0);
-    fmp_owner_slot *s = &fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)];
-    s->stamp = 1;
-    atomic_store(&s->word, fmp_owner_word(id, (uint32_t)getppid(), FMP_OWNER_LIVE));
+    slot_of(id)->stamp = 1;
+    put_in_state(id, (uint32_t)getppid(), FMP_OWNER_LIVE);
     CHECK(!fmp_owner_alive(a, id));
     CHECK_EQ(state_of(id), FMP_OWNER_GONE);
 }
@@ -223,7 +235,7 @@ a_process_with_anothers_pid_is_another(void)
 static void
 make_old(uint32_t id)
 {
-    fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].reserved_at -= 3600 * FMP_SECOND;
+    slot_of(id)->reserved_at -= 3600 * FMP_SECOND;
 }
 
 static void
@@ -249,11 +261,11 @@ a_reservation_ends(void)
     uint32_t next;
     CHECK_EQ(fmp_owner_reserve(a, &next), 0);
     CHECK_EQ(FMP_OWNER_SLOT(next), FMP_OWNER_SLOT(id));
-    uint64_t word = fmp_load(&fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(next)].word);
+    uint64_t word = fmp_load(&slot_of(next)->word);
     CHECK_EQ(fmp_owner_adopt(a, id), FMP_NOT_OWNER);
     fmp_owner_forked(a, id);
     fmp_owner_promise(a, id);
-    CHECK_EQ(fmp_load(&fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(next)].word), word);
+    CHECK_EQ(fmp_load(&slot_of(next)->word), word);
 }
 
 /* A reservation of a parent that died ends with the time that the child has. */
@@ -264,7 +276,7 @@ a_reservation_outlives_its_parent_for_a_while(void)
     uint32_t id, parent;
     CHECK_EQ(fmp_owner_reserve(a, &parent), 0);
     CHECK_EQ(fmp_owner_reserve(a, &id), 0);
-    fmp_store(&fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].word, fmp_owner_word(id, parent, FMP_OWNER_RESERVED));
+    put_in_state(id, parent, FMP_OWNER_RESERVED);
     CHECK(fmp_owner_bury(a, parent));
     fmp_owner_survey(a);
     CHECK_EQ(state_of(id), FMP_OWNER_RESERVED);
@@ -280,13 +292,13 @@ who_has_just_come_lives(void)
     a = check_arena();
     uint32_t id;
     CHECK_EQ(fmp_owner_reserve(a, &id), 0);
-    fmp_store(&fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].word, fmp_owner_word(id, (uint32_t)getppid(), FMP_OWNER_LIVE));
+    put_in_state(id, (uint32_t)getppid(), FMP_OWNER_LIVE);
     fmp_owner_survey(a);
     CHECK_EQ(state_of(id), FMP_OWNER_LIVE);
     CHECK(fmp_owner_bury(a, id));
-    fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].stamp = 77;
+    slot_of(id)->stamp = 77;
     fmp_owner_recycle(a, id);
-    CHECK_EQ(fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].stamp, 0);
+    CHECK_EQ(slot_of(id)->stamp, 0);
 }
 
 static void
@@ -305,7 +317,7 @@ a_promise_is_kept(void)
     CHECK_EQ(state_of(id), FMP_OWNER_PROMISED); /* O3 is for reservations */
 
     CHECK_EQ(fmp_owner_reserve(a, &parent), 0); /* it ends with who made it */
-    fmp_store(&fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].word, fmp_owner_word(id, parent, FMP_OWNER_PROMISED));
+    put_in_state(id, parent, FMP_OWNER_PROMISED);
     CHECK(fmp_owner_bury(a, parent));
     fmp_owner_survey(a);
     CHECK_EQ(state_of(id), FMP_OWNER_GONE);
@@ -350,7 +362,7 @@ reserve_and_bury(void *arg)
         CHECK_EQ(fmp_owner_reserve(a, &id), 0);
         if (!fmp_owner_bury(a, id))
             atomic_fetch_add(&c->failures, 1);
-        fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].reserved_at = fmp_clock() - 3600 * FMP_SECOND;
+        slot_of(id)->reserved_at = fmp_clock() - 3600 * FMP_SECOND;
         fmp_owner_recycle(a, id);
     }
 }
@@ -422,7 +434,7 @@ come(void *arg)
     struct birth *b = arg;
     for (uint32_t i = 0, id, last = 0; i < BIRTHS; i++, last = id) {
         UNTIL((id = fmp_load(&b->promised)) != last);
-        fmp_owner_slot *s = &fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)];
+        fmp_owner_slot *s = slot_of(id);
         uint64_t word = fmp_load(&s->word);
         int in_time = fmp_owner_state_in(word) == FMP_OWNER_PROMISED &&
                       atomic_compare_exchange_strong(&s->word, &word, fmp_owner_word(id, (uint32_t)getpid(), FMP_OWNER_LIVE));
@@ -441,7 +453,7 @@ who_comes_is_not_buried_alive(void)
     for (int i = 0; i < BIRTHS; i++) {
         uint32_t id, came;
         CHECK_EQ(fmp_owner_reserve(a, &id), 0);
-        fmp_store(&fmp_owner_table_of(a)->slots[FMP_OWNER_SLOT(id)].word, fmp_owner_word(id, parent, FMP_OWNER_PROMISED));
+        put_in_state(id, parent, FMP_OWNER_PROMISED);
         fmp_store(&b.promised, id);
         for (volatile int until_it_is_seen = i % 512; until_it_is_seen > 0; until_it_is_seen--)
             ;
@@ -461,6 +473,8 @@ who_is_wanted_no_more_may_have_come(void)
 {
     a = check_arena();
     uint32_t first = a->self, id;
+    fmp_owner_withdraw(a, 0);
+    CHECK_EQ(state_of(first), FMP_OWNER_LIVE);
     CHECK_EQ(fmp_owner_reserve(a, &id), 0);
     fmp_owner_promise(a, id);
     fmp_owner_withdraw(a, id);
